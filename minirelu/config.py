@@ -1,0 +1,405 @@
+"""Every setting there is: what it means, what it may be, the presets, TOML in and out.
+
+Three frozen dataclasses (:class:`ModelConfig`, :class:`TextConfig`, :class:`TrainConfig`) and
+:class:`Config`, which holds one of each. The command line makes its options from the same fields,
+so a setting is described in one place only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minirelu.errors import UserError, nearest, one_line
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def setting(
+    kind: type,
+    help: str,
+    default: Any = dataclasses.MISSING,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    per_layer: bool = False,
+) -> Any:
+    """Describe one dataclass field: its type, its meaning and what it may be."""
+    described = {"kind": kind, "help": help, "low": low, "high": high}
+    described |= {"choices": choices, "per_layer": per_layer}
+    return field(default=default, metadata=described)
+
+
+class _Checked:
+    """Dataclass base that checks every field against its :func:`setting`, by name."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.metadata["per_layer"] and isinstance(value, (list, tuple)):
+                if not value:
+                    raise UserError(f"{f.name}: an empty list; give one number per layer")
+                checked = tuple(_check_value(f, v) for v in value)
+            else:
+                checked = _check_value(f, value)
+            object.__setattr__(self, f.name, checked)
+
+
+def _check_value(f: dataclasses.Field, value: Any) -> Any:
+    """Return ``value`` in the field's own type, or raise naming field, value and what is allowed."""
+    kind, low, high = f.metadata["kind"], f.metadata["low"], f.metadata["high"]
+
+    if kind is int:
+        allowed = f"a whole number from {low} to {high}"
+        whole = hasattr(value, "__index__") and not isinstance(value, bool)
+        fine = whole and low <= int(value) <= high
+    elif kind is float:
+        allowed = f"a number from {low:g} to {high:g}"
+        number = hasattr(value, "__float__") and not isinstance(value, (bool, str))
+        fine = number and math.isfinite(float(value)) and low <= float(value) <= high
+    elif kind is bool:
+        allowed, fine = "true or false", isinstance(value, bool)
+    elif f.metadata["choices"]:
+        choices = f.metadata["choices"]
+        allowed, fine = "one of " + ", ".join(choices), value in choices
+        if isinstance(value, str) and not fine:
+            allowed += nearest(value, choices)
+    else:
+        allowed, fine = "a text", isinstance(value, str) and value != ""
+
+    if not fine:
+        raise UserError(f"{f.name}: {one_line(repr(value))} is not allowed; it must be {allowed}")
+    return kind(value)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """The shape of a model. ``F = d_mlp``, ``C = d_model``, ``D = d_model // n_heads``.
+
+    Raises
+    ------
+    ValueError
+        naming the field, its value and what is allowed.
+
+    Examples
+    --------
+    >>> config = ModelConfig(n_layers=2, n_heads=2, d_model=8, d_mlp=32, n_ctx=16, d_vocab=100)
+    >>> config.d_head, config.mlp_widths
+    (4, (32, 32))
+    >>> ModelConfig(n_layers=2, n_heads=3, d_model=8, d_mlp=32, n_ctx=16, d_vocab=100)
+    Traceback (most recent call last):
+    minirelu.errors.UserError: n_heads: 3 does not divide d_model 8; choose one that does
+    """
+
+    n_layers: int = setting(int, "Transformer blocks.", low=1, high=1024)
+    n_heads: int = setting(int, "Attention heads per block; divides d_model.", low=1, high=1024)
+    d_model: int = setting(int, "Width of the residual stream.", low=1, high=65536)
+    d_mlp: int | tuple[int, ...] = setting(
+        int,
+        "Hidden units of each MLP; one number, or one per layer.",
+        low=1,
+        high=1 << 22,
+        per_layer=True,
+    )
+    n_ctx: int = setting(int, "Longest sequence, in tokens.", low=1, high=1 << 20)
+    d_vocab: int = setting(int, "Size of the vocabulary, in tokens.", low=1, high=1 << 22)
+    bias: bool = setting(bool, "Biases, in linear maps and layer norms.", default=True)
+    init: str = setting(
+        str,
+        "Initial weights: GPT-2's (0.02, residual projections scaled down by depth) or NanoDO's "
+        "(Xavier, embeddings 1/sqrt(d_model)).",
+        default="gpt2",
+        choices=("gpt2", "nanodo"),
+    )
+    ln_eps: float = setting(float, "Layer norm's epsilon.", default=1e-5, low=1e-12, high=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.n_heads:
+            raise UserError(
+                f"n_heads: {self.n_heads} does not divide d_model {self.d_model}; "
+                "choose one that does"
+            )
+        if isinstance(self.d_mlp, tuple) and len(self.d_mlp) != self.n_layers:
+            raise UserError(
+                f"d_mlp: {len(self.d_mlp)} numbers for {self.n_layers} layers; "
+                "give one number, or one per layer"
+            )
+
+    @property
+    def d_head(self) -> int:
+        """D, the width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @property
+    def mlp_widths(self) -> tuple[int, ...]:
+        """F of each layer, ``(L,)``."""
+        if isinstance(self.d_mlp, tuple):
+            return self.d_mlp
+        return (self.d_mlp,) * self.n_layers
+
+
+@dataclass(frozen=True)
+class TextConfig(_Checked):
+    """What is read, and how it becomes tokens.
+
+    >>> TextConfig().corpus
+    'stdlib'
+    """
+
+    corpus: str = setting(
+        str,
+        "'stdlib' (the source of Python's standard library), or any UTF-8 file or folder.",
+        default="stdlib",
+    )
+    tokenizer: str = setting(
+        str,
+        "'bpe' (byte-level, trained on the corpus) or 'bytes'.",
+        default="bpe",
+        choices=("bpe", "bytes"),
+    )
+    val_fraction: float = setting(
+        float, "Share of the corpus held out for validation.", default=0.1, low=0.001, high=0.5
+    )
+    limit_mb: float = setting(
+        float, "Read about this many MB of the corpus; 0: all of it.", default=0.0, low=0, high=1e9
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """How a model is trained and watched.
+
+    >>> TrainConfig(steps=100).schedule
+    'cosine'
+    """
+
+    steps: int = setting(int, "Optimizer steps.", default=600, low=1, high=1 << 31)
+    batch_size: int = setting(int, "Sequences a step.", default=8, low=1, high=1 << 20)
+    micro_batches: int = setting(
+        int,
+        "Parts a step's batch is computed in, one after the other, to save memory; "
+        "divides batch_size.",
+        default=1,
+        low=1,
+        high=1 << 20,
+    )
+    seed: int = setting(
+        int, "Seed of initial weights and batch order.", default=0, low=0, high=2**63 - 1
+    )
+    learning_rate: float = setting(float, "Peak learning rate.", default=3e-3, low=0, high=10)
+    warmup_steps: int = setting(
+        int, "Steps of linear warm-up from 0.", default=50, low=0, high=1 << 31
+    )
+    schedule: str = setting(
+        str, "After the warm-up.", default="cosine", choices=("cosine", "constant")
+    )
+    final_lr: float = setting(
+        float, "Where cosine ends, as a share of the peak.", default=0.1, low=0, high=1
+    )
+    beta1: float = setting(float, "Adam's decay of the mean.", default=0.9, low=0, high=0.999999)
+    beta2: float = setting(
+        float, "Adam's decay of the square.", default=0.95, low=0, high=0.99999999
+    )
+    adam_eps: float = setting(float, "Adam's epsilon.", default=1e-8, low=1e-30, high=1)
+    weight_decay: float = setting(
+        float, "Decoupled decay, on matrices only.", default=0.1, low=0, high=10
+    )
+    clip_norm: float = setting(
+        float, "Clip the gradient to this global norm; 0: never.", default=1.0, low=0, high=1e9
+    )
+    probe_every: int = setting(
+        int,
+        "After step 512, probe (and keep weights) every so many steps; before it on "
+        "0, 1, 2, 4, ..., 512 and at these.",
+        default=50,
+        low=1,
+        high=1 << 31,
+    )
+    probe_tokens: int = setting(
+        int, "Validation tokens of a probe.", default=8192, low=1, high=1 << 30
+    )
+    snapshot_budget_gb: float = setting(
+        float, "Disk for weights kept along the way; fewer are kept beyond it.",
+        default=2.0, low=0, high=1e6,
+    )  # fmt: skip
+    mlp: str = setting(
+        str,
+        "How the MLP is computed: 'dense' (Numba), 'numpy' (the reference), or 'auto'.",
+        default="auto",
+        choices=("auto", "dense", "numpy"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % self.micro_batches:
+            raise UserError(
+                f"micro_batches: {self.micro_batches} does not divide batch_size "
+                f"{self.batch_size}; choose one that does"
+            )
+
+
+# A preset says only where it differs from `small`.
+_SMALL = {
+    "model": dict(n_layers=6, n_heads=4, d_model=128, d_mlp=2048, n_ctx=256, d_vocab=4096),
+    "text": {},
+    "train": {},
+}
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # Seconds: tests, demos.
+    "tiny": {
+        "model": dict(n_layers=2, n_heads=2, d_model=32, d_mlp=128, n_ctx=64, d_vocab=512),
+        "text": dict(limit_mb=1.0),
+        "train": dict(steps=200, warmup_steps=20, learning_rate=1e-2),
+    },
+    # Minutes on two cores: the default.
+    "small": {},
+    # Four times the hidden units.
+    "wide": {"model": dict(d_mlp=8192)},
+    # The width of Wild & Anderson, 8192 tokens a step.
+    "paper": {
+        "model": dict(d_mlp=32768),
+        "train": dict(batch_size=32, micro_batches=8, learning_rate=2e-3, probe_every=100),
+    },
+}
+SECTIONS: dict[str, type] = {"model": ModelConfig, "text": TextConfig, "train": TrainConfig}
+# Top-level TOML keys that are not settings: the preset to start from, and what a run wrote down.
+_NOT_SETTINGS = ("preset", "made_with")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run: its model, its text, its training.
+
+    >>> config = Config.build(preset="tiny", options={"train": {"steps": 10}})
+    >>> config.model.d_mlp, config.train.steps
+    (128, 10)
+    >>> Config.from_toml(config.to_toml()) == config
+    True
+    """
+
+    model: ModelConfig
+    text: TextConfig
+    train: TrainConfig
+
+    @classmethod
+    def build(
+        cls,
+        preset: str | None = None,
+        file: str | Path | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Config:
+        """Combine the sources of settings: preset, then file, then options; the later one wins.
+
+        Parameters
+        ----------
+        preset
+            a key of ``PRESETS``; without it the file's own ``preset``, or ``small``.
+        file
+            a TOML file with the sections ``[model]``, ``[text]`` and ``[train]``.
+        options
+            section name to field name to value.
+
+        Raises
+        ------
+        UserError
+            naming the file, and the wrong key or value.
+        """
+        tables = {} if file is None else read_toml(file)
+        where = "" if file is None else f"{file}: "
+        preset = preset or tables.get("preset") or "small"
+        if preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            near = nearest(str(preset), PRESETS)
+            raise UserError(f"unknown preset {one_line(repr(preset))}; there are {known}{near}")
+
+        _refuse_unknown(tables, where)
+        values = {}
+        for section in SECTIONS:
+            values[section] = {
+                **_SMALL[section],
+                **PRESETS[preset].get(section, {}),
+                **tables.get(section, {}),
+                **(options or {}).get(section, {}),
+            }
+        return cls(**{section: SECTIONS[section](**values[section]) for section in SECTIONS})
+
+    @classmethod
+    def from_toml(cls, text: str) -> Config:
+        """Read back exactly what :meth:`to_toml` wrote."""
+        return cls.from_tables(tomllib.loads(text))
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any], where: str = "") -> Config:
+        """Make a Config from complete tables, as a run folder holds them."""
+        _refuse_unknown(tables, where)
+        parts = {}
+        for section, kind in SECTIONS.items():
+            try:
+                parts[section] = kind(**tables.get(section, {}))
+            except TypeError:
+                raise UserError(f"{where}[{section}] is not complete") from None
+        return cls(**parts)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """All settings as plain values, by section."""
+        tables = {section: dataclasses.asdict(getattr(self, section)) for section in SECTIONS}
+        if isinstance(self.model.d_mlp, tuple):
+            tables["model"]["d_mlp"] = list(self.model.d_mlp)
+        return tables
+
+    def to_toml(self, **extra: Mapping[str, Any]) -> str:
+        """Write all settings as TOML; ``extra`` tables go behind them."""
+        import tomli_w
+
+        return tomli_w.dumps({**self.tables(), **extra})
+
+    def differences(self, other: Config) -> list[str]:
+        """Name the settings in which ``other`` differs: ``["train.steps: 600, not 700"]``."""
+        mine, others = self.tables(), other.tables()
+        return [
+            f"{section}.{name}: {value!r}, not {others[section][name]!r}"
+            for section, table in mine.items()
+            for name, value in table.items()
+            if others[section][name] != value
+        ]
+
+
+def _refuse_unknown(tables: Mapping[str, Any], where: str) -> None:
+    """Raise for a section or key that is no setting, naming the nearest one that is."""
+    for section, table in tables.items():
+        if section in _NOT_SETTINGS:
+            continue
+        if section not in SECTIONS:
+            home = [s for s, kind in SECTIONS.items() if section in _names(kind)]
+            hint = f" (it belongs below [{home[0]}])" if home else nearest(section, SECTIONS)
+            raise UserError(f"{where}unknown section or key {one_line(repr(section))}{hint}")
+        if not isinstance(table, Mapping):
+            raise UserError(f"{where}{section} must be a section: [{section}]")
+        for key in table:
+            if key not in _names(SECTIONS[section]):
+                near = nearest(key, _names(SECTIONS[section]))
+                raise UserError(f"{where}[{section}] has no key {one_line(repr(key))}{near}")
+
+
+def _names(kind: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def read_toml(file: str | Path) -> dict[str, Any]:
+    """Read a TOML file, or raise a :class:`UserError` that names it."""
+    try:
+        with open(file, "rb") as f:
+            return tomllib.load(f)
+    except OSError as e:
+        raise UserError(f"cannot read the settings file {file}: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{file} is not valid TOML: {one_line(e)}") from None

@@ -1,0 +1,73 @@
+"""Adam and the gradient's norm as single passes over the flat vectors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+# Numbers that one thread takes at a time: fixed, so that the norm is added up in the same order
+# whatever the number of threads.
+BLOCK = 1 << 14
+
+
+def _adam_step(p, g, m, v, g_scale, lr, beta1, beta2, eps, decay, correct1, correct2):
+    """Update ``p, m, v`` in place; all scalars have the dtype of ``p``."""
+    one = p.dtype.type(1)
+    for i in prange(p.size):
+        gi = g[i] * g_scale
+        m[i] = beta1 * m[i] + (one - beta1) * gi
+        v[i] = beta2 * v[i] + (one - beta2) * gi * gi
+        step = m[i] / correct1 / (np.sqrt(v[i] / correct2) + eps)
+        p[i] -= lr * (step + decay * p[i])
+
+
+def _sum_of_squares(g, partial):  # (n,), (blocks,) float64
+    """Add up g*g by blocks, in float64, so that no sum overflows or loses small terms."""
+    for block in prange(partial.size):
+        total = 0.0
+        for i in range(block * BLOCK, min(g.size, (block + 1) * BLOCK)):
+            x = np.float64(g[i])
+            total += x * x
+        partial[block] = total
+
+
+adam_step_kernel = njit(parallel=True, cache=True, error_model="numpy")(_adam_step)
+# 'reassoc' lets the sum use vector registers; NaN and Inf stay what they are.
+sum_of_squares = njit(parallel=True, cache=True, fastmath={"reassoc", "contract"})(_sum_of_squares)
+
+
+def adam_step(
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    g_scale: float = 1.0,
+) -> None:
+    """See :func:`minirelu.training.adam.adam_step`, the reference.
+
+    >>> p, g, m, v = np.ones(2), np.array([0.5, -2.0]), np.zeros(2), np.zeros(2)
+    >>> adam_step(p, g, m, v, step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, decay=0.0)
+    >>> p.round(6)
+    array([0.9, 1.1])
+    """
+    scalars = (g_scale, lr, beta1, beta2, eps, decay, 1 - beta1**step, 1 - beta2**step)
+    adam_step_kernel(p, g, m, v, *(p.dtype.type(s) for s in scalars))
+
+
+def global_norm(g: np.ndarray) -> float:
+    """Euclidean length of a flat vector; NaN or Inf if any number in it is.
+
+    >>> global_norm(np.array([3.0, 4.0], dtype=np.float32))
+    5.0
+    """
+    partial = np.zeros((g.size + BLOCK - 1) // BLOCK)
+    sum_of_squares(g, partial)
+    return math.sqrt(partial.sum())

@@ -1,0 +1,160 @@
+"""Causal multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def attention_forward(
+    x: np.ndarray, p: Mapping[str, np.ndarray | None], n_heads: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Let every position read from itself and the positions before it.
+
+    Parameters
+    ----------
+    x : ndarray, (B, T, C)
+    p : mapping
+        ``W_Q, W_K, W_V, W_O`` (C, C), and ``b_Q, b_K, b_V, b_O`` (C,) or None.
+    n_heads : int
+        H; head h owns columns h*D to (h+1)*D of Q, K and V.
+
+    Returns
+    -------
+    out : ndarray, (B, T, C)
+    saved : dict
+        ``q, k, v, z`` (B, T, H, D), ``attn_scores, pattern`` (B, H, T, T); scores of later
+        positions are -inf, their pattern is exactly 0.
+
+    Examples
+    --------
+    >>> p = {name: np.eye(2) for name in ("W_Q", "W_K", "W_V", "W_O")}
+    >>> p |= {name: None for name in ("b_Q", "b_K", "b_V", "b_O")}
+    >>> out, saved = attention_forward(np.array([[[1.0, 0.0], [1.0, 0.0]]]), p, n_heads=1)
+    >>> saved["pattern"]
+    array([[[[1. , 0. ],
+             [0.5, 0.5]]]])
+    """
+    B, T, C = x.shape
+    D = C // n_heads
+    q = _project(x, p["W_Q"], p["b_Q"]).reshape(B, T, n_heads, D)
+    k = _project(x, p["W_K"], p["b_K"]).reshape(B, T, n_heads, D)
+    v = _project(x, p["W_V"], p["b_V"]).reshape(B, T, n_heads, D)
+
+    # dividing q is cheaper than dividing the scores, of which there are more
+    scores = _by_head(q / math.sqrt(D)) @ _by_head(k).swapaxes(-1, -2)  # (B, H, T, T): query, key
+    scores += causal_mask(T, T, x.dtype)
+    pattern = softmax(scores)  # (B, H, T, T)
+    z = np.ascontiguousarray(_by_head(pattern @ _by_head(v)))  # (B, T, H, D)
+    out = _project(z.reshape(B, T, C), p["W_O"], p["b_O"])  # (B, T, C)
+    return out, {"q": q, "k": k, "v": v, "attn_scores": scores, "pattern": pattern, "z": z}
+
+
+def attention_backward(
+    dout: np.ndarray,
+    x: np.ndarray,
+    p: Mapping[str, np.ndarray | None],
+    saved: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Backward of :func:`attention_forward`.
+
+    Parameters
+    ----------
+    dout : ndarray, (B, T, C)
+    x : ndarray, (B, T, C)
+        the forward's input.
+    p : mapping
+        the forward's parameters.
+    saved : mapping
+        the forward's ``q, k, v, pattern, z``; the scores are not needed.
+
+    Returns
+    -------
+    dx : ndarray, (B, T, C)
+    dp : dict
+        gradients of all of ``p``, named as there.
+
+    Examples
+    --------
+    The last position's gradient reaches the first one, never the other way round:
+
+    >>> rng = np.random.default_rng(0)
+    >>> p = {name: rng.standard_normal((2, 2)) for name in ("W_Q", "W_K", "W_V", "W_O")}
+    >>> p |= {name: None for name in ("b_Q", "b_K", "b_V", "b_O")}
+    >>> x = rng.standard_normal((1, 2, 2))
+    >>> out, saved = attention_forward(x, p, n_heads=1)
+    >>> dx, dp = attention_backward(np.array([[[1.0, 1.0], [0.0, 0.0]]]), x, p, saved)
+    >>> dx[0, 1]
+    array([0., 0.])
+    """
+    B, T, C = x.shape
+    q, k, v, pattern, z = (saved[name] for name in ("q", "k", "v", "pattern", "z"))
+    D = q.shape[-1]
+    dp = {}
+
+    # out = z @ W_O + b_O
+    dz, dp["W_O"], dp["b_O"] = _project_backward(dout, z.reshape(B, T, C), p["W_O"])
+    dz = _by_head(dz.reshape(q.shape))  # (B, H, T, D)
+    # z = pattern @ v
+    dpattern = dz @ _by_head(v).swapaxes(-1, -2)  # (B, H, T, T)
+    dv = pattern.swapaxes(-1, -2) @ dz  # (B, H, T, D)
+    # pattern = softmax(scores); where the mask made pattern 0, dscores is exactly 0
+    dpattern -= np.einsum("bhqk,bhqk->bhq", dpattern, pattern)[..., None]
+    dpattern *= pattern
+    dscores = dpattern  # (B, H, T, T)
+    # scores = (q / sqrt(D)) @ k.T
+    dq = dscores @ _by_head(k / math.sqrt(D))  # (B, H, T, D)
+    dk = dscores.swapaxes(-1, -2) @ _by_head(q / math.sqrt(D))  # (B, H, T, D)
+    # q = x @ W_Q + b_Q, and so on: x was used three times, so three gradients add up
+    dx = np.zeros_like(x)
+    for name, d in (("Q", dq), ("K", dk), ("V", dv)):
+        d = _by_head(d).reshape(B, T, C)
+        dx_part, dp["W_" + name], dp["b_" + name] = _project_backward(d, x, p["W_" + name])
+        dx += dx_part
+    return dx, dp
+
+
+def _project(x: np.ndarray, W: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+    """Apply ``x @ W + b`` to the last axis; one large product is faster than B small ones."""
+    y = (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], -1)
+    if b is not None:
+        y += b
+    return y
+
+
+def _project_backward(
+    dy: np.ndarray, x: np.ndarray, W: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Backward of :func:`_project`: dx, dW, db."""
+    flat_dy, flat_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+    return (flat_dy @ W.T).reshape(x.shape), flat_x.T @ flat_dy, flat_dy.sum(axis=0)
+
+
+def _by_head(a: np.ndarray) -> np.ndarray:
+    """(B, T, H, D) to (B, H, T, D), or back."""
+    return a.swapaxes(1, 2)
+
+
+def causal_mask(n_queries: int, n_keys: int, dtype: np.dtype) -> np.ndarray:
+    """0 where a query may look, -inf at later positions; queries are the last of the keys.
+
+    >>> causal_mask(2, 3, np.float32)
+    array([[  0.,   0., -inf],
+           [  0.,   0.,   0.]], dtype=float32)
+    """
+    query = np.arange(n_keys - n_queries, n_keys)[:, None]
+    return np.where(np.arange(n_keys) > query, -np.inf, 0.0).astype(dtype)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Exponentials along the last axis, divided by their sum.
+
+    >>> softmax(np.array([1000.0, 1000.0, -np.inf]))
+    array([0.5, 0.5, 0. ])
+    """
+    pattern = scores - scores.max(axis=-1, keepdims=True)  # so that exp cannot overflow
+    np.exp(pattern, out=pattern)
+    pattern /= pattern.sum(axis=-1, keepdims=True)
+    return pattern
