@@ -1,0 +1,124 @@
+"""The measures of Wild & Anderson 2024 (figures 1, 2 and 5), as pure functions of the counts."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minirelu.errors import UserError
+from minirelu.sparsity.counts import UnitCounts
+
+
+class Usage(NamedTuple):
+    """Fractions of a layer's hidden units, each (L,), float64."""
+
+    per_token: np.ndarray
+    per_sequence: np.ndarray
+    per_batch: np.ndarray
+
+
+def usage(counts: UnitCounts) -> Usage:
+    """Which share of its units each layer uses, at three scales.
+
+    * ``per_token``: mean over tokens of (units on at that token) / F
+    * ``per_sequence``: mean over sequences of (units on at one position or more) / F
+    * ``per_batch``: mean over batches of (units on at one token or more) / F; the tokens of such
+      a batch are ``counts.batch_size_used``
+
+    A unit on at a token is on in its sequence and batch, so the three never decrease.
+
+    Parameters
+    ----------
+    counts : UnitCounts
+        of one sequence at least.
+
+    Returns
+    -------
+    Usage
+
+    Raises
+    ------
+    ValueError
+        nothing was counted yet.
+
+    Examples
+    --------
+    >>> import minirelu as mr
+    >>> config = mr.ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=4, n_ctx=2, d_vocab=5)
+    >>> counts = mr.UnitCounts(config)
+    >>> post = np.array([[[1.0, 0, 0, 0], [0, 1, 0, 0]], [[1, 0, 0, 0], [0, 0, 1, 0]]])
+    >>> counts.update({"blocks.0.mlp.hook_post": post})
+    >>> mr.usage(counts)
+    Usage(per_token=array([0.25]), per_sequence=array([0.5]), per_batch=array([0.75]))
+    """
+    if not counts.n_sequences:
+        raise UserError("nothing was counted yet; update the counts first")
+    return Usage(
+        per_token=np.array([on.mean() / counts.n_tokens for on in counts.tokens_on]),
+        per_sequence=np.array([on.mean() / counts.n_sequences for on in counts.sequences_on]),
+        per_batch=np.array([share.mean() for share in counts.batch_share_on()]),
+    )
+
+
+def in_sequence_percentile(
+    counts: UnitCounts, p: float = 50.0, over: str = "used"
+) -> np.ndarray:
+    """Percentile of in-sequence frequency: how steadily units fire within one sequence.
+
+    In each sequence unit j is on at a share f_j of the positions. The percentile (interpolated
+    linearly, as ``np.percentile`` does) is taken over the units of the layer, then averaged over
+    the sequences.
+
+    Parameters
+    ----------
+    counts : UnitCounts
+    p : float
+        0 to 100; the paper's figure 2b has 50.
+    over : {"used", "all"}
+        units with f_j > 0 only, or all F. A sequence that uses no unit at all has no percentile
+        over used ones and is left out; without any other the result is NaN.
+
+    Returns
+    -------
+    ndarray, (L,)
+        as shares of a sequence, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        ``p`` or ``over`` is not one of these.
+
+    Examples
+    --------
+    >>> import minirelu as mr
+    >>> config = mr.ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=3, n_ctx=2, d_vocab=5)
+    >>> counts = mr.UnitCounts(config)
+    >>> counts.update({"blocks.0.mlp.hook_post": np.array([[[1.0, 1, 0], [1, 0, 0]]])})
+    >>> in_sequence_percentile(counts), in_sequence_percentile(counts, over="all")
+    (array([0.75]), array([0.5]))
+    """
+    if not 0 <= p <= 100:
+        raise UserError(f"p: {p!r} is not allowed; it must be from 0 to 100")
+    if over not in ("used", "all"):
+        raise UserError(f"over: {over!r} is not allowed; it must be used or all")
+    histogram = counts.in_sequence.astype(np.int64)  # (S, L, T + 1)
+    if over == "used":
+        histogram[..., 0] = 0
+    n_units = histogram.sum(axis=-1)  # (S, L)
+
+    # The i-th smallest of the k's that a histogram stands for is the number of k's whose
+    # cumulative count does not reach beyond i.
+    cumulative = histogram.cumsum(axis=-1)
+    rank = (n_units - 1) * (p / 100)
+    lower = (cumulative <= np.floor(rank)[..., None]).sum(axis=-1)  # (S, L)
+    upper = (cumulative <= np.ceil(rank)[..., None]).sum(axis=-1)
+    value = lower + (upper - lower) * (rank - np.floor(rank))
+
+    result = []
+    for l in range(counts.config.n_layers):
+        values = value[n_units[:, l] > 0, l] / counts.sequence_length
+        # fsum rounds once, so that the order of the sequences cannot show
+        result.append(math.fsum(values) / len(values) if len(values) else math.nan)
+    return np.array(result)

@@ -1,0 +1,248 @@
+"""Where text comes from: Python's standard library, a file, or a folder; split by document."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import itertools
+import os
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from minirelu.config import TextConfig
+from minirelu.errors import UserError, printable
+
+CHUNK = 1 << 20  # bytes read at a time: memory stays small however large the corpus
+_STDLIB_LEAVE_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
+
+
+@dataclass(frozen=True)
+class Document:
+    """Bytes ``start`` to ``stop`` of a file; ``name`` is its path inside the corpus."""
+
+    name: str
+    path: Path
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.stop - self.start
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """Read the bytes, piece by piece."""
+        try:
+            with open(self.path, "rb") as f:
+                f.seek(self.start)
+                left = self.size
+                while left > 0 and (raw := f.read(min(CHUNK, left))):
+                    left -= len(raw)
+                    yield raw
+        except OSError as e:
+            raise UserError(f"cannot read {shown(self.path)}: {e.strerror}") from None
+
+    def chunks(self) -> Iterator[str]:
+        """Read the text in pieces of about 1 MB, cut behind a line end where there is one."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        held, done = "", self.start
+        for raw in itertools.chain(self.raw_chunks(), [b""]):  # the empty piece ends the text
+            try:
+                held += decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as e:
+                # the decoder's own object begins with bytes held back from the piece before
+                where = done - (len(e.object) - len(raw)) + e.start
+                raise UserError(
+                    f"{shown(self.path)} is not UTF-8 text (byte {where}); convert it first"
+                ) from None
+            done += len(raw)
+            cut = held.rfind("\n") + 1 if raw else 0
+            cut = cut or len(held)
+            if cut:
+                yield held[:cut]
+            held = held[cut:]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents to train on and documents to validate on.
+
+    Attributes
+    ----------
+    name : str
+        as given: ``stdlib`` or a path.
+    train, val : tuple of Document
+    skipped : int
+        files of a folder that are not text (they hold a zero byte) or empty.
+    """
+
+    name: str
+    train: tuple[Document, ...]
+    val: tuple[Document, ...]
+    skipped: int = 0
+
+    def describe(self) -> dict[str, object]:
+        """Read everything once: check that it is UTF-8, count it, and take its digest.
+
+        Returns
+        -------
+        dict
+            counts of documents and bytes, and a SHA-256 over names, sizes and contents.
+
+        Raises
+        ------
+        UserError
+            naming the file that cannot be read or is not UTF-8, and the byte.
+        """
+        digest = hashlib.sha256()
+        for document in (*self.train, *self.val):
+            digest.update(f"{document.name}\0{document.size}\0".encode("utf-8", "surrogateescape"))
+            for text in document.chunks():
+                digest.update(text.encode("utf-8"))
+        return {
+            "corpus": self.name,
+            "sha256": digest.hexdigest(),
+            "train_documents": len(self.train),
+            "val_documents": len(self.val),
+            "train_bytes": sum(d.size for d in self.train),
+            "val_bytes": sum(d.size for d in self.val),
+            "skipped_files": self.skipped,
+        }
+
+
+def open_corpus(config: TextConfig) -> Corpus:
+    """Find the documents of ``config.corpus`` and split them, without reading them yet.
+
+    A folder (and the standard library) is split by document: documents come in an order that
+    depends on their names alone, and go to validation as long as they fit in
+    ``config.val_fraction`` of all bytes. A single file is split into two contiguous parts, the
+    last one for validation.
+
+    Parameters
+    ----------
+    config : TextConfig
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    UserError
+        where there is no such file or folder, or no text in it.
+
+    Examples
+    --------
+    >>> corpus = open_corpus(TextConfig(limit_mb=0.5))
+    >>> bool(corpus.train and corpus.val)
+    True
+    """
+    if config.corpus == "stdlib":
+        root = Path(sysconfig.get_path("stdlib"))
+        documents = _documents(root, only=".py", leave_out=_STDLIB_LEAVE_OUT)[0]
+        skipped = 0  # what is left out is left out by rule
+    else:
+        root = Path(config.corpus).expanduser()
+        if root.is_file():
+            return _single_file(root, config)
+        if not root.exists():
+            raise UserError(
+                f"no such corpus: {shown(root)}; give a UTF-8 file, a folder of them, or 'stdlib'"
+            )
+        documents, skipped = _documents(root)
+        if not documents:
+            raise UserError(f"no text in the folder {shown(root)} ({skipped} other files)")
+    if len(documents) == 1:
+        return _single_file(documents[0].path, config)
+    return _split(documents, config, skipped)
+
+
+def _documents(
+    root: Path, only: str = "", leave_out: set[str] = frozenset()
+) -> tuple[list[Document], int]:
+    """List the text files below a folder, hidden ones left out, and count the others."""
+    found, skipped = [], 0
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(
+            d for d in subfolders if not d.startswith((".", "__pycache__")) and d not in leave_out
+        )
+        for file in sorted(files):
+            path = Path(folder, file)
+            if file.startswith(".") or not file.endswith(only) or not path.is_file():
+                continue
+            try:
+                size = path.stat().st_size
+                with open(path, "rb") as f:
+                    is_text = b"\0" not in f.read(8192)
+            except OSError as e:
+                raise UserError(f"cannot read {shown(path)}: {e.strerror}") from None
+            if size and is_text:
+                found.append(Document(path.relative_to(root).as_posix(), path, 0, size))
+            else:
+                skipped += 1
+    return found, skipped
+
+
+def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpus:
+    """Split by document, in the order of a digest of their names."""
+    by_digest = sorted(
+        documents, key=lambda d: hashlib.sha256(d.name.encode("utf-8", "surrogateescape")).digest()
+    )
+    limit = config.limit_mb * 1e6 or float("inf")
+    within, size = [], 0
+    for document in by_digest:
+        if within and size + document.size > limit:
+            continue
+        within.append(document)
+        size += document.size
+    if len(within) == 1:
+        return _single_file(within[0].path, config)
+
+    budget = config.val_fraction * size
+    val: list[Document] = []
+    for document in within:
+        if document.size <= budget:
+            val.append(document)
+            budget -= document.size
+    if not val:
+        val = [min(within, key=lambda d: d.size)]
+    held_out = {d.name for d in val}
+    train = tuple(d for d in within if d.name not in held_out)
+    return Corpus(config.corpus, train, tuple(val), skipped)
+
+
+def _single_file(path: Path, config: TextConfig) -> Corpus:
+    """Split one file into a first part to train on and a last part to validate on."""
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError(f"the corpus {shown(path)} is empty")
+    stop = min(size, int(config.limit_mb * 1e6) or size)
+    stop = _next_line(path, stop, size)
+    cut = _next_line(path, int(stop * (1 - config.val_fraction)), stop)
+    train = Document(path.name + " (first part)", path, 0, cut)
+    val = Document(path.name + " (last part)", path, cut, stop)
+    return Corpus(config.corpus, (train,), (val,))
+
+
+def _next_line(path: Path, near: int, end: int) -> int:
+    """Move a position behind the next line end, or at least to where a character begins."""
+    try:
+        with open(path, "rb") as f:
+            f.seek(near)
+            ahead = f.read(min(4096, end - near))
+    except OSError as e:
+        raise UserError(f"cannot read {shown(path)}: {e.strerror}") from None
+    line_end = ahead.find(b"\n") + 1
+    if line_end:
+        return near + line_end
+    inside = 0  # UTF-8 continues a character with bytes 10xxxxxx
+    while inside < len(ahead) and ahead[inside] & 0xC0 == 0x80:
+        inside += 1
+    return near + inside
+
+
+def shown(path: Path | str) -> str:
+    """A path that is safe to print, whatever its name holds."""
+    return printable(str(path)).replace("\n", "\\n")

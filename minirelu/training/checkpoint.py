@@ -1,0 +1,165 @@
+"""Checkpoints: weights, optimizer and state of one step, verified by a digest of themselves."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from minirelu.config import ModelConfig
+from minirelu.errors import UserError, one_line
+from minirelu.model.parameters import Parameters, parameter_shapes
+from minirelu.text.corpus import shown
+from minirelu.training.files import read_json, replacing_folder, sha256
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def checkpoint_folder(checkpoints: Path, step: int) -> Path:
+    """``checkpoints/step_000123``."""
+    return checkpoints / f"step_{step:06d}"
+
+
+def checkpoint_steps(checkpoints: Path, resumable: bool = False) -> list[int]:
+    """Steps of which there are weights (and, if ``resumable``, the optimizer), in order."""
+    needed = (STATE, MODEL, OPTIMIZER) if resumable else (STATE, MODEL)
+    steps = []
+    for folder in checkpoints.glob("step_*"):
+        number = folder.name[5:]
+        if number.isdecimal() and all((folder / name).is_file() for name in needed):
+            steps.append(int(number))
+    return sorted(steps)
+
+
+def save_checkpoint(
+    checkpoints: Path, step: int, params: Parameters, m: Parameters, v: Parameters, **state: Any
+) -> None:
+    """Write one checkpoint; it appears complete or not at all.
+
+    Parameters
+    ----------
+    checkpoints : Path
+    step : int
+    params, m, v : Parameters
+        the weights, and Adam's moments.
+    **state
+        goes into ``state.json`` beside the step and the digests of both files.
+
+    Raises
+    ------
+    OSError
+        such as a full disk; earlier checkpoints are left as they were.
+    """
+    with replacing_folder(checkpoint_folder(checkpoints, step)) as folder:
+        moments = {f"m.{name}": a for name, a in m.items()}
+        moments |= {f"v.{name}": a for name, a in v.items()}
+        for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, moments)):
+            save_tensors(folder / file, tensors)
+        digests = {file: sha256(folder / file) for file in (MODEL, OPTIMIZER)}
+        text = json.dumps({"step": step, **state, "sha256": digests}, indent=1)
+        (folder / STATE).write_text(text, encoding="utf-8")
+
+
+def save_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file; its failures become ``OSError`` like those of any other file."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as e:
+        full = "No space left" in str(e) or "os error 28" in str(e)
+        raise OSError(errno.ENOSPC if full else errno.EIO, one_line(e), str(path)) from None
+
+
+def load_state(checkpoints: Path, step: int) -> dict[str, Any]:
+    """Read ``state.json``."""
+    file = checkpoint_folder(checkpoints, step) / STATE
+    state = read_json(file)
+    if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict):
+        raise UserError(f"{shown(file)} is not the state of a checkpoint")
+    return state
+
+
+def load_params(checkpoints: Path, step: int, config: ModelConfig) -> Parameters:
+    """Read the weights of a step.
+
+    Raises
+    ------
+    UserError
+        naming the file: missing, cut short, changed since it was written, of another model.
+    """
+    file = _verified(checkpoints, step, MODEL)
+    params = Parameters(config)
+    read_tensors(file, params)
+    return params
+
+
+def load_moments(
+    checkpoints: Path, step: int, config: ModelConfig
+) -> tuple[Parameters, Parameters]:
+    """Read Adam's moments of a step; raises as :func:`load_params` does."""
+    file = _verified(checkpoints, step, OPTIMIZER)
+    m, v = Parameters(config), Parameters(config)
+    both = {f"m.{name}": a for name, a in m.items()} | {f"v.{name}": a for name, a in v.items()}
+    read_tensors(file, both)
+    return m, v
+
+
+def _verified(checkpoints: Path, step: int, name: str) -> Path:
+    folder = checkpoint_folder(checkpoints, step)
+    file = folder / name
+    if not file.is_file():
+        raise UserError(f"the checkpoint {shown(folder)} has no {name}")
+    if sha256(file) != load_state(checkpoints, step)["sha256"].get(name):
+        raise UserError(
+            f"the checkpoint file {shown(file)} is damaged: its digest is not the one in {STATE}; "
+            f"remove the folder {shown(folder)} to use an earlier one"
+        )
+    return file
+
+
+def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
+    """Fill arrays from a safetensors file that must hold exactly those names and shapes."""
+    try:
+        with safe_open(file, framework="numpy") as f:
+            there = set(f.keys())
+            for name in sorted(there.symmetric_difference(into)):
+                word = "has no" if name in into else "has an unknown"
+                raise UserError(f"{shown(file)} is of another model: it {word} tensor {name!r}")
+            for name, array in into.items():
+                shape = tuple(f.get_slice(name).get_shape())
+                if shape != array.shape:
+                    raise UserError(
+                        f"{shown(file)} is of another model: {name} has shape {shape}, "
+                        f"not {array.shape}"
+                    )
+            for name, array in into.items():
+                array[...] = f.get_tensor(name)
+    except (SafetensorError, OSError, ValueError) as e:
+        if isinstance(e, UserError):
+            raise
+        raise UserError(f"{shown(file)} is no readable safetensors file: {one_line(e)}") from None
+
+
+def thin_out(checkpoints: Path, keep_weights: Iterable[int], keep_resumable: int = 2) -> None:
+    """Remove what need not stay: older optimizer states, and weights beyond the disk budget."""
+    resumable = checkpoint_steps(checkpoints, resumable=True)[-keep_resumable:]
+    keep_weights = set(keep_weights)
+    for step in checkpoint_steps(checkpoints):
+        folder = checkpoint_folder(checkpoints, step)
+        if step in resumable:
+            continue
+        (folder / OPTIMIZER).unlink(missing_ok=True)
+        if step not in keep_weights:
+            (folder / STATE).unlink()  # from here on it is no checkpoint any more
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def weight_bytes(config: ModelConfig) -> int:
+    """Size of one checkpoint's weights on disk."""
+    return 4 * sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())

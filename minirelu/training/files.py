@@ -1,0 +1,140 @@
+"""Writing files so that a crash at any moment leaves the old content or the new, never half."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minirelu.errors import UserError, one_line
+from minirelu.text.corpus import shown
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file, or a folder's list of names, has reached the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders
+    fd = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write a file under; it takes the place of ``path`` when done."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; it becomes ``path``, which must not exist, when done."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a crash
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
+        sync(temporary)
+        os.rename(temporary, path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, or raise a :class:`UserError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"cannot read {shown(path)}: {e.strerror}") from None
+    except ValueError as e:
+        raise UserError(f"{shown(path)} is damaged: {one_line(e)}") from None
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while piece := f.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a compressed ``.npz`` file."""
+    with replacing(path) as temporary, open(temporary, "wb") as f:
+        np.savez_compressed(f, **arrays)
+
+
+def read_arrays(path: Path, largest: int = 1 << 30) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` file without unpickling and without trusting the sizes it claims.
+
+    Parameters
+    ----------
+    path : Path
+    largest : int
+        bytes that all arrays together may take; more is refused before memory is taken.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > largest:
+                raise ValueError("it claims more data than such a file can hold")
+            for member in archive.infolist():
+                with archive.open(member) as f:
+                    _check_header(f, member.file_size)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as e:
+        raise UserError(f"cannot read {shown(path)}: {e.strerror or one_line(e)}") from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise UserError(f"{shown(path)} is damaged: {one_line(e)}") from None
+
+
+def _check_header(f, size: int) -> None:
+    """Raise ValueError where an ``.npy`` member claims more numbers than it has bytes."""
+    version = np.lib.format.read_magic(f)
+    if version != (1, 0):
+        raise ValueError(f"array format {version} is not known")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(f)
+    claimed = dtype.itemsize
+    for n in shape:
+        claimed *= n
+    if dtype.hasobject or claimed > size:
+        raise ValueError("an array claims more data than the file holds")
+
+
+@contextlib.contextmanager
+def explained(doing: str, consolation: str = "") -> Iterator[None]:
+    """Turn failures of the disk into one line: what was being done, why not, what is left."""
+    try:
+        yield
+    except OSError as e:
+        reason = "the disk is full" if e.errno == errno.ENOSPC else (e.strerror or str(e))
+        where = f" ({shown(e.filename)})" if e.filename else ""
+        tail = f"; {consolation}" if consolation else ""
+        raise UserError(f"{doing} failed: {reason}{where}{tail}") from e

@@ -1,0 +1,301 @@
+"""The training loop: batch, loss and gradients, clip, Adam; and a probe now and then."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from minirelu.config import Config, ModelConfig
+from minirelu.errors import UserError
+from minirelu.model.activations import mlp_names
+from minirelu.model.cross_entropy import cross_entropy, cross_entropy_forward
+from minirelu.model.parameters import Parameters, init_params
+from minirelu.model.transformer import backward, forward, loss_and_grads
+from minirelu.sparsity.counts import UnitCounts
+from minirelu.sparsity.usage import in_sequence_percentile, usage
+from minirelu.text.batches import batch
+from minirelu.text.corpus import shown
+from minirelu.training import adam
+from minirelu.training.checkpoint import (
+    checkpoint_steps,
+    load_moments,
+    load_params,
+    load_state,
+    save_checkpoint,
+    thin_out,
+    weight_bytes,
+)
+from minirelu.training.files import explained, write_arrays
+from minirelu.training.run import Run
+from minirelu.training.schedule import kept_steps, learning_rate, probe_steps
+
+Record = dict[str, Any]
+SAVE_EVERY_SECONDS = 300  # so that a crash of a slow run costs no more than this
+_PROBE_BYTES = 1 << 28  # activations held at a time while probing
+
+
+@dataclass
+class State:
+    """Everything that changes while training; ``step`` updates have been made."""
+
+    step: int
+    params: Parameters
+    m: Parameters
+    v: Parameters
+
+
+def train(
+    run: Run,
+    on_record: Callable[[Record], None] = lambda record: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train a run from where it stands (its last checkpoint, or step 0) to its last step.
+
+    Weights, metrics and counts are the same bits whether or not the training was interrupted in
+    between, on the same machine with the same versions and threads; only ``tokens_per_second``
+    differs.
+
+    Parameters
+    ----------
+    run : Run
+    on_record : callable
+        called with every record that goes to ``metrics.jsonl``.
+    should_stop : callable
+        asked after every step; if it says True, a checkpoint is saved and training ends.
+
+    Returns
+    -------
+    bool
+        True if the last step was reached.
+
+    Raises
+    ------
+    UserError
+        a damaged checkpoint, changed settings, a full disk, a loss or gradient that is not finite.
+    """
+    settings = run.settings
+    state = load(run)
+    probes = set(probe_steps(settings.train))
+    last_saved = time.monotonic()
+
+    with explained("writing the metrics"), open(run.folder / "metrics.jsonl", "ab") as metrics:
+
+        def note(record: Record) -> None:
+            write_record(metrics, record)
+            on_record(record)
+
+        if state.step == 0 and not run.steps:
+            note(probe(run, state))
+            save(run, state, metrics)
+        while state.step < settings.train.steps:
+            note(train_step(run, state))
+            if state.step in probes:
+                note(probe(run, state))
+            stopping = state.step < settings.train.steps and should_stop()
+            overdue = time.monotonic() - last_saved > SAVE_EVERY_SECONDS
+            if state.step in probes or stopping or overdue:
+                save(run, state, metrics)
+                last_saved = time.monotonic()
+            if stopping:
+                return False
+    return True
+
+
+def train_step(run: Run, state: State) -> Record:
+    """Make one update and return its record."""
+    config, settings = run.config, run.settings.train
+    start = time.perf_counter()
+    step = state.step + 1
+    lr = learning_rate(step, settings)
+    sequences = batch(run.train_tokens, step, settings.batch_size, config.n_ctx, settings.seed)
+    loss, grads = accumulated_grads(state.params, sequences, config, settings)
+
+    from minirelu.kernels.adam import global_norm
+
+    grad_norm = global_norm(grads.flat)
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise not_finite(run, state, sequences, loss, grad_norm)
+    adam.update(state.params, grads, state.m, state.v, step, lr, settings, grad_norm)
+    state.step = step
+
+    n_tokens = settings.batch_size * config.n_ctx
+    return {
+        "kind": "train",
+        "step": step,
+        "tokens": step * n_tokens,
+        "loss": loss,
+        "lr": lr,
+        "grad_norm": grad_norm,
+        "tokens_per_second": round(n_tokens / (time.perf_counter() - start), 1),
+    }
+
+
+def accumulated_grads(
+    params: Parameters, sequences: np.ndarray, config: ModelConfig, settings: Any
+) -> tuple[float, Parameters]:
+    """Loss and gradient of a batch, part by part: their mean, since all parts are equally large."""
+    parts = np.split(sequences, settings.micro_batches)
+    loss, grads = 0.0, None
+    for part in parts:
+        part_loss, part_grads = loss_and_grads(
+            params, part[:, :-1], part[:, 1:], config, mlp=settings.mlp
+        )
+        loss += part_loss / len(parts)
+        if grads is None:
+            grads = part_grads
+        else:
+            grads.flat += part_grads.flat
+    if len(parts) > 1:
+        grads.flat /= len(parts)
+    return loss, grads
+
+
+def probe(run: Run, state: State) -> Record:
+    """Run the fixed probe, save its counts, and return its record."""
+    config, settings = run.config, run.settings.train
+    tokens = run.probe_tokens
+    n_ctx = config.n_ctx
+    bytes_each = state.params.flat.itemsize * n_ctx * sum(config.mlp_widths)
+    at_once = max(1, _PROBE_BYTES // bytes_each)
+
+    counts, nats = UnitCounts(config), 0.0
+    for start in range(0, len(tokens), at_once):
+        part = tokens[start : start + at_once]
+        logits, acts = forward(
+            state.params, part[:, :-1], config, keep=mlp_names(config), mlp=settings.mlp
+        )
+        nats += cross_entropy_forward(logits, part[:, 1:])[0] * part[:, 1:].size
+        counts.update(acts)
+    with explained(f"saving the counts of step {state.step}"):
+        write_arrays(run.counts_file(state.step), counts.to_arrays())
+
+    used = usage(counts)
+    return {
+        "kind": "probe",
+        "step": state.step,
+        "tokens": state.step * settings.batch_size * n_ctx,
+        "val_loss": nats / tokens[:, 1:].size,
+        "probe_tokens": counts.n_tokens,
+        "batch_tokens": counts.batch_size_used,
+        "per_token": used.per_token.tolist(),
+        "per_sequence": used.per_sequence.tolist(),
+        "per_batch": used.per_batch.tolist(),
+        "median_in_sequence_used": in_sequence_percentile(counts, 50, over="used").tolist(),
+        "median_in_sequence_all": in_sequence_percentile(counts, 50, over="all").tolist(),
+    }
+
+
+def write_record(file: IO[bytes], record: Record) -> None:
+    """Append one line of JSON; a NaN, which JSON has not, becomes null."""
+    plain = {
+        key: [None if isinstance(x, float) and math.isnan(x) else x for x in value]
+        if isinstance(value, list)
+        else value
+        for key, value in record.items()
+    }
+    file.write((json.dumps(plain, allow_nan=False) + "\n").encode("utf-8"))
+    file.flush()
+
+
+def save(run: Run, state: State, metrics: IO[bytes]) -> None:
+    """Save a checkpoint, and thin out the earlier ones."""
+    import os
+
+    earlier = checkpoint_steps(run.checkpoints, resumable=True)
+    kept = f"the checkpoint of step {earlier[-1]} is intact; " if earlier else ""
+    go_on = f"{kept}free some space and go on with minirelu train --resume {shown(run.folder)}"
+    with explained(f"saving the checkpoint of step {state.step}", go_on if earlier else ""):
+        os.fsync(metrics.fileno())  # a checkpoint must not know of lines that the disk has lost
+        save_checkpoint(
+            run.checkpoints,
+            state.step,
+            state.params,
+            state.m,
+            state.v,
+            config=run.settings.tables(),
+            metrics_bytes=metrics.tell(),
+        )
+        settings = run.settings.train
+        budget = settings.snapshot_budget_gb * 1e9
+        keep = kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
+        thin_out(run.checkpoints, keep)
+
+
+def load(run: Run) -> State:
+    """Restore the last resumable checkpoint, and cut ``metrics.jsonl`` back to it."""
+    config = run.config
+    steps = checkpoint_steps(run.checkpoints, resumable=True)
+    if not steps:
+        if run.steps:
+            raise UserError(
+                f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
+            )
+        if (run.folder / "metrics.jsonl").exists():
+            os_truncate(run, 0)
+        params = init_params(config, run.settings.train.seed)
+        return State(0, params, Parameters(config), Parameters(config))
+    saved = load_state(run.checkpoints, steps[-1])
+    refuse_changed(run, saved)
+    params = load_params(run.checkpoints, steps[-1], config)
+    m, v = load_moments(run.checkpoints, steps[-1], config)
+    os_truncate(run, int(saved["metrics_bytes"]))
+    return State(steps[-1], params, m, v)
+
+
+def os_truncate(run: Run, size: int) -> None:
+    """Cut off the lines of steps that are about to be made again."""
+    with explained("resuming"), open(run.folder / "metrics.jsonl", "r+b") as f:
+        f.truncate(size)
+
+
+def refuse_changed(run: Run, saved: Mapping[str, Any]) -> None:
+    """Raise, naming the settings, if they are not those that the checkpoint was made with."""
+    where = f"{shown(run.folder)}: "
+    before = Config.from_tables(saved.get("config", {}), where)
+    changed = before.differences(run.settings)
+    if changed:
+        raise UserError(
+            f"{where}the settings have changed since the checkpoint was made ({'; '.join(changed)})"
+            "; put them back, or start a new run"
+        )
+
+
+def not_finite(
+    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float
+) -> UserError:
+    """Return the error that says at which step and in which tensor the first NaN or Inf is."""
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"
+    tensor = first_not_finite(state.params, sequences, run.config)
+    lr = learning_rate(state.step + 1, run.settings.train)
+    kept = checkpoint_steps(run.checkpoints)
+    return UserError(
+        f"step {state.step + 1}: the {what}, first in {tensor}; training stopped, the weights of "
+        f"step {kept[-1] if kept else 0} are kept; try a lower --learning-rate (it was {lr:.3g})"
+    )
+
+
+def first_not_finite(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> str:
+    """Name the first tensor with a NaN or Inf: weights, activations, then gradients."""
+    for name, p in params.items():
+        if not np.isfinite(p).all():
+            return name
+    with np.errstate(all="ignore"):
+        for sequence in sequences:  # one at a time: this keeps every activation
+            tokens, targets = sequence[None, :-1], sequence[None, 1:]
+            logits, acts = forward(params, tokens, config)
+            for name, a in {**acts, "logits": logits}.items():
+                # scores of later positions are -inf by design
+                fine = ~np.isnan(a) if name.endswith("attn_scores") else np.isfinite(a)
+                if not fine.all():
+                    return name
+            grads = backward(params, acts, cross_entropy(logits, targets)[1], config)
+            for name, g in grads.items():
+                if not np.isfinite(g).all():
+                    return f"the gradient of {name}"
+    return "the sum of all gradients"
