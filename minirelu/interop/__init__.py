@@ -1,1 +1,5 @@
-"""TODO"""
+"""Models in other people's formats: folders of HuggingFace's OPT, written and read back."""
+
+from minirelu.interop.opt import read_opt, write_opt
+
+__all__ = ["read_opt", "write_opt"]

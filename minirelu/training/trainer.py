@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -156,6 +157,20 @@ def accumulated_grads(
     return loss, grads
 
 
+def seconds_per_step(run: Run) -> float:
+    """Measure how long a step takes here, on one part of the first batch; compiles the kernels."""
+    config, settings = run.config, run.settings.train
+    sequences = batch(run.train_tokens, 1, settings.batch_size, config.n_ctx, settings.seed)
+    part = np.split(sequences, settings.micro_batches)[0]
+    params = init_params(config, settings.seed)
+    seconds = []
+    for _ in range(3):  # the first one compiles
+        start = time.perf_counter()
+        loss_and_grads(params, part[:, :-1], part[:, 1:], config, mlp=settings.mlp)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) * settings.micro_batches
+
+
 def probe(run: Run, state: State) -> Record:
     """Run the fixed probe, save its counts, and return its record."""
     config, settings = run.config, run.settings.train
@@ -205,8 +220,6 @@ def write_record(file: IO[bytes], record: Record) -> None:
 
 def save(run: Run, state: State, metrics: IO[bytes]) -> None:
     """Save a checkpoint, and thin out the earlier ones."""
-    import os
-
     earlier = checkpoint_steps(run.checkpoints, resumable=True)
     kept = f"the checkpoint of step {earlier[-1]} is intact; " if earlier else ""
     go_on = f"{kept}free some space and go on with minirelu train --resume {shown(run.folder)}"
@@ -237,18 +250,18 @@ def load(run: Run) -> State:
                 f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
             )
         if (run.folder / "metrics.jsonl").exists():
-            os_truncate(run, 0)
+            cut_metrics(run, 0)
         params = init_params(config, run.settings.train.seed)
         return State(0, params, Parameters(config), Parameters(config))
     saved = load_state(run.checkpoints, steps[-1])
     refuse_changed(run, saved)
     params = load_params(run.checkpoints, steps[-1], config)
     m, v = load_moments(run.checkpoints, steps[-1], config)
-    os_truncate(run, int(saved["metrics_bytes"]))
+    cut_metrics(run, int(saved["metrics_bytes"]))
     return State(steps[-1], params, m, v)
 
 
-def os_truncate(run: Run, size: int) -> None:
+def cut_metrics(run: Run, size: int) -> None:
     """Cut off the lines of steps that are about to be made again."""
     with explained("resuming"), open(run.folder / "metrics.jsonl", "r+b") as f:
         f.truncate(size)

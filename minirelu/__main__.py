@@ -1,0 +1,6 @@
+"""``python -m minirelu``."""
+
+from minirelu.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""``minirelu export``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("--format", "kind", type=click.Choice(["opt"]), required=True, help="HuggingFace OPT.")
+@click.argument("out", type=click.Path())
+@click.option("--step", type=int, help="Weights of an earlier step.  [default: the last]")
+def export(folder: str, kind: str, out: str, step: int | None) -> None:
+    """Write a run's model and tokenizer for another library.
+
+    The folder loads with OPTForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.
+
+    \b
+    Example:
+      minirelu export runs/small --format opt my-opt
+    """
+    from minirelu.interop.opt import write_opt
+    from minirelu.training.run import Run
+
+    run = Run.open(folder)
+    write_opt(run.params(step), run.config, out, run.tokenizer)
+    click.echo(f"wrote {out}; load it with OPTForCausalLM.from_pretrained({out!r})")

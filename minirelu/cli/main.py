@@ -1,0 +1,62 @@
+"""The entry point: finds the command, and turns mistakes into one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+import minirelu
+from minirelu.cli.export import export
+from minirelu.cli.report import report
+from minirelu.cli.sample import sample
+from minirelu.cli.train import train
+from minirelu.errors import UserError, one_line
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(minirelu.__version__, prog_name="minirelu")
+def cli() -> None:
+    """Train small ReLU Transformers on a CPU, and see which of their hidden units fire.
+
+    Begin with:  minirelu train
+    """
+
+
+for command in (train, report, sample, export):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its code
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = cli.main(arguments, prog_name="minirelu", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message())
+        code = 0
+    except click.ClickException as e:
+        code = _fail(e.format_message())
+    except UserError as e:
+        code = _fail(e)
+    except BrokenPipeError:  # the reader of a pipe has left: `minirelu sample ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as e:
+        code = _fail(f"{e.strerror or e}: {e.filename}" if e.filename else e)
+    except MemoryError as e:
+        code = _fail(f"not enough memory ({e}); use more micro_batches or a smaller model")
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: object) -> int:
+    click.echo(f"minirelu: {one_line(message)}", err=True)
+    return 2

@@ -1,0 +1,64 @@
+"""Options made from the settings' own descriptions, so that none is described twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from minirelu.config import PRESETS, SECTIONS, Config
+
+
+class NumberPerLayer(click.ParamType):
+    """One whole number, or several with commas between them."""
+
+    name = "integer[,...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """``"512"`` to 512, ``"512,256"`` to (512, 256)."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number, or several with commas", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
+def settings_options(command: Callable) -> Callable:
+    """Add one option for every field of every section; unset ones arrive as None."""
+    small = Config.build()
+    for section, kind in reversed(SECTIONS.items()):
+        for f in reversed(dataclasses.fields(kind)):
+            command = _option(section, f, getattr(getattr(small, section), f.name))(command)
+    return command
+
+
+def _option(section: str, f: dataclasses.Field, default: Any) -> Callable:
+    flag = "--" + f.name.replace("_", "-")
+    kind, choices = f.metadata["kind"], f.metadata["choices"]
+    help = f"[{section}] {f.metadata['help']} (small: {default})"
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", f.name, default=None, help=help)
+    if f.metadata["per_layer"]:
+        kind = NumberPerLayer()
+    elif choices:
+        kind = click.Choice(choices)
+    return click.option(flag, f.name, type=kind, default=None, help=help)
+
+
+def given_settings(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort the options that were given into their sections."""
+    return {
+        section: {
+            f.name: values[f.name]
+            for f in dataclasses.fields(kind)
+            if values.get(f.name) is not None
+        }
+        for section, kind in SECTIONS.items()
+    }
+
+
+PRESET_HELP = f"Where to start from: {', '.join(PRESETS)}.  [default: small]"

@@ -1,0 +1,188 @@
+"""``minirelu train``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minirelu.cli.options import PRESET_HELP, given_settings, settings_options
+from minirelu.config import Config
+from minirelu.errors import UserError
+
+if TYPE_CHECKING:
+    from minirelu.training.run import Run
+
+
+@click.command()
+@click.option("--preset", help=PRESET_HELP)
+@click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
+@click.option("--out", type=click.Path(), help="Folder of the run.  [default: runs/PRESET]")
+@click.option("--resume", type=click.Path(), help="Go on with an interrupted run.")
+@settings_options
+def train(
+    preset: str | None,
+    config_file: str | None,
+    out: str | None,
+    resume: str | None,
+    **values: Any,
+) -> None:
+    """Train a model, watch its hidden units, and write a report.
+
+    Without options: a model of preset `small` on the source of Python's standard library, a few
+    minutes on two cores. Options go before the TOML file, and that before the preset.
+
+    \b
+    Examples:
+      minirelu train
+      minirelu train --corpus my.txt --steps 2000
+      minirelu train --preset tiny --d-mlp 512 --out runs/mine
+      minirelu train --resume runs/small
+    """
+    options = given_settings(values)
+    if resume is not None:
+        for name, value in (("preset", preset), ("config", config_file), ("out", out)):
+            if value is not None:
+                raise UserError(f"--resume takes everything from the run; leave out --{name}")
+        run = _reopen(resume, options)
+    else:
+        run = _prepare(preset, config_file, out, options)
+    _describe(run)
+    with _stop_on_ctrl_c() as stopping:
+        finished = _train_with_progress(run, stopping)
+    if not finished:
+        step = run.steps[-1]
+        click.echo(f"stopped at step {step}, all saved; go on with:  {_command(run, '--resume')}")
+        raise SystemExit(130)
+    _show_results(run)
+
+
+def _reopen(folder: str, options: dict[str, dict[str, Any]]) -> Run:
+    """Open a run to go on with it; refuse options that would change its settings."""
+    from minirelu.training.run import Run
+
+    run = Run.open(folder)
+    tables = run.settings.tables()
+    for section, given in options.items():
+        tables[section].update(given)
+    changed = run.settings.differences(Config.from_tables(tables))
+    if changed:
+        raise UserError(
+            f"cannot change settings while resuming {folder} ({'; '.join(changed)}); "
+            "leave the option out, or start a new run"
+        )
+    return run
+
+
+def _prepare(
+    preset: str | None, config_file: str | None, out: str | None, options: dict[str, Any]
+) -> Run:
+    """Make the folder of a new run."""
+    from minirelu.training.run import create_run, free_folder
+
+    settings = Config.build(preset, config_file, options)
+    folder = Path(out) if out else free_folder(preset or ("mine" if config_file else "small"))
+    click.echo(f"reading {settings.text.corpus} and making tokens ...", err=True)
+    run = create_run(settings, folder)
+    if run.config.d_vocab != settings.model.d_vocab:
+        click.echo(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has", err=True)
+    return run
+
+
+def _describe(run: Run) -> None:
+    """Print what will be done and how long it should take."""
+    from minirelu.report.page import run_facts
+    from minirelu.training.checkpoint import checkpoint_steps
+    from minirelu.training.trainer import seconds_per_step
+
+    for name, text in run_facts(run).items():
+        click.echo(f"{name:9} {text}")
+    nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
+    click.echo(f"{'to beat':9} {nats} (nats per token)")
+    done = (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
+    left = run.settings.train.steps - done
+    if left:
+        seconds = seconds_per_step(run) * left
+        click.echo(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
+    click.echo(f"{'folder':9} {run.folder}")
+
+
+def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
+    """Train; a bar for every step, a line for every probe."""
+    from tqdm import tqdm
+
+    from minirelu.training.trainer import train as train_run
+
+    n_layers = run.config.n_layers
+    shown = list(range(n_layers)) if n_layers <= 8 else [0, 1, n_layers // 2, n_layers - 1]
+    heading = " ".join(f"{'L' + str(l):>6}" for l in shown)
+    click.echo(f"\n  step  val loss   share of hidden units on at a token, by layer\n{'':18}{heading}")
+
+    # disable=None: no bar where the output is not a terminal
+    with tqdm(total=run.settings.train.steps, unit="step", disable=None) as bar:
+
+        def on_record(record: dict[str, Any]) -> None:
+            bar.n = record["step"]
+            if record["kind"] == "train":
+                speed = f"{record['tokens_per_second']:.0f}"
+                bar.set_postfix({"loss": f"{record['loss']:.3f}", "tok/s": speed}, refresh=False)
+                bar.update(0)
+                return
+            use = " ".join(f"{100 * record['per_token'][l]:5.1f}%" for l in shown)
+            bar.write(f"{record['step']:6} {record['val_loss']:9.3f}  {use}")
+
+        return train_run(run, on_record, stopping.is_set)
+
+
+def _show_results(run: Run) -> None:
+    """Print the table of layers, write the report, and name the next command."""
+    from minirelu.report.page import layer_rows, write_report
+
+    probe = run.probes()[-1]
+    click.echo(f"\nHidden units in use at step {probe['step']} (shares of each layer's units)\n")
+    columns = ("layer", "per token", "per sequence", "per batch", "median in-sequence frequency")
+    click.echo("  ".join(f"{name:>12}" for name in columns))
+    for row in layer_rows(probe):
+        click.echo("  ".join(f"{cell:>12}" for cell in row.values()))
+    beaten = [name for name, x in run.corpus["yardsticks"].items() if probe["val_loss"] < x]
+    verdict = f"better than {' and '.join(beaten)}" if beaten else "worse than every yardstick"
+    click.echo(f"\nvalidation loss {probe['val_loss']:.3f} nats per token: {verdict}")
+    click.echo(f"report  {write_report(run)}")
+    click.echo(f"next    {_command(run, 'sample')}")
+
+
+def _command(run: Run, what: str) -> str:
+    folder = f'"{run.folder}"' if " " in str(run.folder) else str(run.folder)
+    return f"minirelu train --resume {folder}" if what == "--resume" else f"minirelu sample {folder}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words: '40 s', '5 min', '3.2 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _stop_on_ctrl_c() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C (or a polite kill) end the training after its step; the second at once."""
+    stopping = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        click.echo("\nstopping after this step ... (Ctrl-C again: at once)", err=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,129 @@
+"""One HTML file that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from minirelu.errors import printable
+from minirelu.figures import FIGURES, draw_all
+from minirelu.figures.usage_over_training import probes_of
+from minirelu.model.generate import generate
+from minirelu.model.parameters import n_params
+from minirelu.training.files import explained, write_text
+from minirelu.training.run import Run
+
+_SAMPLE_TOKENS = 120
+
+
+def write_report(run: Run) -> Path:
+    """Draw the figures and write ``report.html``.
+
+    Parameters
+    ----------
+    run : Run
+        with one probe at least.
+
+    Returns
+    -------
+    Path
+        of the page.
+    """
+    with explained("writing the report"):
+        (run.folder / "figures").mkdir(exist_ok=True)
+        pictures = draw_all(run, run.folder / "figures")
+        figures = [
+            {
+                "name": name,
+                "caption": caption,
+                "data": base64.b64encode(pictures[name].read_bytes()).decode("ascii"),
+            }
+            for name, (_, caption) in FIGURES.items()
+        ]
+        page = run.folder / "report.html"
+        write_text(page, render(run, figures))
+    return page
+
+
+def render(run: Run, figures: list[dict[str, Any]]) -> str:
+    """Fill the template; everything that comes from outside is escaped by it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("minirelu.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    probes = probes_of(run)
+    read, written = sample(run)
+    return environment.get_template("page.html").render(
+        name=printable(run.folder.resolve().name),
+        facts=facts(run),
+        last=probes[-1],
+        rows=layer_rows(probes[-1]),
+        yardsticks=run.corpus["yardsticks"],
+        figures=figures,
+        read=printable(read),
+        written=printable(written),
+    )
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Return what one must know about a run to judge its numbers, or to do it again."""
+    last, made_with = probes_of(run)[-1], run.made_with
+    versions = ", ".join(f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads"))
+    return {
+        **run_facts(run),
+        "text's SHA-256": str(run.corpus["sha256"]),
+        "reached": f"step {last['step']}, {last['tokens']:,} tokens",
+        "probe": f"{last['probe_tokens']:,} held-out tokens, the same at every probe; a batch is "
+        f"{last['batch_tokens']:,} of them",
+        "made with": printable(
+            f"{versions}; {made_with.get('platform', 'unknown platform')}, "
+            f"{made_with.get('threads', 'unknown number of')} threads"
+        ),
+    }
+
+
+def run_facts(run: Run) -> dict[str, str]:
+    """Return model, text and training in a line each, known before the first step."""
+    model, train, corpus = run.config, run.settings.train, run.corpus
+    widths = ", ".join(map(str, sorted(set(model.mlp_widths))))
+    return {
+        "model": f"{model.n_layers} layers, d_model {model.d_model}, d_mlp {widths}, "
+        f"{model.n_heads} heads, n_ctx {model.n_ctx}, d_vocab {model.d_vocab}, "
+        f"{'with' if model.bias else 'no'} biases, init {model.init}; "
+        f"{n_params(model):,} parameters",
+        "text": f"{printable(str(corpus['corpus']))}: {corpus['train_tokens']:,} tokens to train "
+        f"on ({corpus['train_documents']} documents), {corpus['val_tokens']:,} held out "
+        f"({corpus['val_documents']})",
+        "training": f"{train.steps} steps of {train.batch_size * model.n_ctx:,} tokens; peak "
+        f"learning rate {train.learning_rate:g}, {train.warmup_steps} steps of warm-up, "
+        f"{train.schedule}; weight decay {train.weight_decay:g}; seed {train.seed}",
+    }
+
+
+def layer_rows(probe: dict[str, Any]) -> list[dict[str, str]]:
+    """Return one row per layer of a probe's measures, as text."""
+
+    def percent(x: float | None) -> str:
+        return "none used" if x is None else f"{100 * x:.1f} %"
+
+    measures = ("per_token", "per_sequence", "per_batch", "median_in_sequence_used")
+    return [
+        {"layer": str(l), **{m: percent(probe[m][l]) for m in measures}}
+        for l in range(len(probe["per_token"]))
+    ]
+
+
+def sample(run: Run) -> tuple[str, str]:
+    """Return a beginning from the held-out text, and how the model goes on."""
+    params = run.params()
+    prompt = run.probe_tokens[0, : max(1, min(24, run.config.n_ctx // 2))].tolist()
+    new = list(
+        generate(params, prompt, run.config, _SAMPLE_TOKENS, temperature=0.8, top_k=40, seed=0)
+    )
+    return run.tokenizer.decode(prompt), run.tokenizer.decode(new)
