@@ -36,5 +36,5 @@ def loss(run: Run) -> Figure:
     axes.set_ylabel("nats per token")
     last = max(1, probes[-1]["step"])
     step_axis(axes, run.settings.train.batch_size * run.config.n_ctx, last)
-    figure.legend(loc="outside right center")
+    figure.legend(loc="outside right center", frameon=False)
     return figure

@@ -16,12 +16,12 @@ STYLE = {
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
     "axes.spines.right": False,
+    "axes.edgecolor": "#777777",
     "axes.grid": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "lines.linewidth": 2.0,
     "lines.markersize": 4,
-    "legend.frameon": False,
     "savefig.dpi": 150,
     "svg.hashsalt": "minirelu",
 }

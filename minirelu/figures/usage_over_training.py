@@ -70,12 +70,12 @@ def _by_layer(
     ):
         # null in the records: the measure does not exist, no unit was used
         values = [math.nan if p[measure][l] is None else 100 * p[measure][l] for p in probes]
-        axes.plot(steps, values, color=color, label=label, marker="o")
+        axes.plot(steps, values, color=color, label=label, marker="o", clip_on=False)
     axes.set_ylabel(ylabel)
     axes.yaxis.set_major_formatter("{x:.0f} %")
     axes.set_ylim(0, None)
     if measure == "per_batch":
         axes.set_ylim(0, 104)
     step_axis(axes, run.settings.train.batch_size * run.config.n_ctx, max(1, steps[-1]), log)
-    figure.legend(loc="outside right center")
+    figure.legend(loc="outside right center", frameon=False)
     return figure

@@ -146,9 +146,9 @@ def init_params(
         if name.endswith(".w"):
             p[:] = 1
         elif p.ndim == 2 and config.init == "gpt2":
-            p[:] = 0.02 * rng.standard_normal(p.shape)
-            if name.endswith(("W_O", "W_out")):
-                p /= math.sqrt(2 * config.n_layers)
+            residual = name.endswith(("W_O", "W_out"))
+            std = 0.02 / math.sqrt(2 * config.n_layers) if residual else 0.02
+            p[:] = std * rng.standard_normal(p.shape)
         elif name in ("embed.W_E", "pos_embed.W_pos"):
             p[:] = rng.standard_normal(p.shape) / math.sqrt(config.d_model)
         elif p.ndim == 2:

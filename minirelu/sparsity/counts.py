@@ -216,7 +216,7 @@ class UnitCounts:
         counts.n_batches = int(arrays["n_batches"])
         counts.sequence_length = int(arrays["sequence_length"])
         counts._open_sequences = int(arrays["open_sequences"])
-        counts._histograms = [arrays["in_sequence"]]
+        counts._histograms = [arrays["in_sequence"]] if counts.n_sequences else []
         for l in range(config.n_layers):
             counts.tokens_on[l] = arrays[f"tokens_on.{l}"]
             counts.sequences_on[l] = arrays[f"sequences_on.{l}"]

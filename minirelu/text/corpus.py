@@ -116,7 +116,7 @@ def open_corpus(config: TextConfig) -> Corpus:
     """Find the documents of ``config.corpus`` and split them, without reading them yet.
 
     A folder (and the standard library) is split by document: documents come in an order that
-    depends on their names alone, and go to validation as long as they fit in
+    depends on their names alone, and small ones go to validation as long as they fit in
     ``config.val_fraction`` of all bytes. A single file is split into two contiguous parts, the
     last one for validation.
 
@@ -200,12 +200,17 @@ def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpu
     if len(within) == 1:
         return _single_file(within[0].path, config)
 
+    # No single document should make up much of the validation part; if so the part stays too
+    # small, because documents are few or large, any that fits is taken.
     budget = config.val_fraction * size
-    val: list[Document] = []
-    for document in within:
-        if document.size <= budget:
-            val.append(document)
-            budget -= document.size
+    for largest in (0.1 * budget, budget):
+        val, left = [], budget
+        for document in within:
+            if document.size <= min(left, largest):
+                val.append(document)
+                left -= document.size
+        if left <= 0.5 * budget:
+            break
     if not val:
         val = [min(within, key=lambda d: d.size)]
     held_out = {d.name for d in val}

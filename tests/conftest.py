@@ -1,0 +1,91 @@
+"""What several tests use: small models away from special values, and one finished tiny run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minirelu as mr
+from minirelu.training.run import create_run
+
+# Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
+ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)
+
+
+def random_params(config: mr.ModelConfig, seed: int = 0, dtype=np.float64) -> mr.Parameters:
+    """Weights with nothing special about them: gains are not 1, biases not 0."""
+    params = mr.Parameters(config, dtype)
+    rng = np.random.default_rng(seed)
+    for name, p in params.items():
+        p[...] = rng.normal(1.0 if name.endswith(".w") else 0.0, 0.3, p.shape)
+    return params
+
+
+def random_tokens(config: mr.ModelConfig, B: int, T: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, config.d_vocab, (B, T))
+
+
+@pytest.fixture
+def odd() -> mr.ModelConfig:
+    return ODD
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small text with some structure, made here."""
+    rng = np.random.default_rng(0)
+    words = np.array(["the", "cat", "dog", "sees", "hears", "a", "bird", "in", "garden", "."])
+    lines = [" ".join(rng.choice(words, 12)) for _ in range(1500)]
+    file = tmp_path_factory.mktemp("text") / "made.txt"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def quick_settings(corpus: Path | str, **train) -> mr.Config:
+    """A run of less than a second."""
+    options = {
+        "model": dict(n_layers=2, n_heads=2, d_model=16, d_mlp=32, n_ctx=16, d_vocab=300),
+        "text": dict(corpus=str(corpus)),
+        "train": dict(steps=12, batch_size=4, probe_tokens=256, warmup_steps=4) | train,
+    }
+    return mr.Config.build("tiny", options=options)
+
+
+@pytest.fixture(scope="session")
+def finished_run(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> mr.Run:
+    """A finished run; for reading only."""
+    run = create_run(quick_settings(text_file), tmp_path_factory.mktemp("runs") / "finished")
+    assert mr.train(run)
+    return run
+
+
+def command(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    """Run the command line as a user does, in a process of its own."""
+    root = str(Path(mr.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONIOENCODING": "utf-8", **env}
+    return subprocess.run(
+        [sys.executable, "-m", "minirelu", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        cwd=cwd,
+        env=environment,
+        timeout=300,
+    )
+
+
+def fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str:
+    """Check the promise about mistakes: one line, exit code 2, no traceback; return the line."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line and not line.startswith("reading")]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("minirelu: ")
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+    return lines[0]

@@ -1,0 +1,121 @@
+"""Numba against NumPy, and each kernel compiled against itself as plain Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minirelu.kernels import adam as fast_adam
+from minirelu.kernels import relu_mlp as fast_mlp
+from minirelu.model import relu_mlp as reference_mlp
+from minirelu.training import adam as reference_adam
+
+shapes = st.tuples(st.integers(1, 140), st.integers(1, 9), st.integers(1, 40))
+
+
+def mlp_inputs(N: int, C: int, F: int, seed: int, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
+    return draw(N, C), draw(F, C), draw(F), draw(F, C), draw(C), draw(N, C)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.integers(0, 1000), st.booleans(), st.booleans())
+def test_mlp_kernels_equal_the_reference(shape, seed, bias, keep_pre):
+    x, W_in, b_in, W_out, b_out, dy = mlp_inputs(*shape, seed)
+    if not bias:
+        b_in = b_out = None
+    y, (_, pre, post) = reference_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+    y2, (_, pre2, post2) = fast_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out, keep_pre)
+    np.testing.assert_allclose(y2, y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(post2, post)
+    if keep_pre:
+        np.testing.assert_array_equal(pre2, pre)
+    else:
+        assert pre2 is None
+    slow = reference_mlp.relu_mlp_backward(dy, W_in, W_out, (x, pre, post))
+    fast = fast_mlp.relu_mlp_backward(dy, W_in, W_out, (x, pre2, post2))
+    for a, b in zip(slow, fast, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, -0.0, 1e-310])
+def test_special_values_behave_as_in_the_reference(special):
+    x, W_in, b_in, W_out, b_out, _ = mlp_inputs(3, 2, 4, seed=0)
+    b_in[1] = special
+    W_in[1] = 0
+    _, (_, _, post) = reference_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+    _, (_, _, fast) = fast_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+    np.testing.assert_array_equal(fast, post)
+    assert np.isnan(fast[:, 1]).all() == np.isnan(special)
+
+
+def adam_inputs(n: int, dtype, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    p, g, m, v = (rng.normal(size=n).astype(dtype) for _ in range(4))
+    return p, g, m, np.abs(v)
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 2e-5), (np.float64, 1e-13)])
+@pytest.mark.parametrize("step", [1, 2, 1000])
+def test_adam_kernel_equals_the_reference(dtype, rtol, step):
+    how = dict(
+        step=step, lr=1e-2, beta1=0.8, beta2=0.97, eps=1e-5, decay=0.1, g_scale=0.3
+    )
+    slow, fast = adam_inputs(1001, dtype), adam_inputs(1001, dtype)
+    reference_adam.adam_step(*slow, **how)
+    fast_adam.adam_step(*fast, **how)
+    for name, a, b in zip("pgmv", slow, fast, strict=True):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize("module", [reference_adam, fast_adam], ids=["numpy", "numba"])
+def test_adam_by_hand(module):
+    """Two steps of algorithm 1 of Kingma & Ba, in exact fractions."""
+    p, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
+    for step, g in ((1, 2.0), (2, -1.0)):
+        module.adam_step(p, np.array([g]), m, v, step, 0.1, 0.9, 0.99, 0.5, 0.2)
+    p1 = 1 - 0.1 * (2 / (2 + 0.5) + 0.2 * 1)
+    m2, v2 = 0.9 * 0.2 + 0.1 * -1, 0.99 * 0.04 + 0.01 * 1
+    step2 = (m2 / (1 - 0.81)) / (np.sqrt(v2 / (1 - 0.9801)) + 0.5)
+    assert m[0] == pytest.approx(m2, rel=1e-14) and v[0] == pytest.approx(v2, rel=1e-14)
+    assert p[0] == pytest.approx(p1 - 0.1 * (step2 + 0.2 * p1), rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, fast_adam.BLOCK - 1, fast_adam.BLOCK, 3 * fast_adam.BLOCK + 5])
+def test_global_norm(n):
+    g = np.random.default_rng(n).normal(size=n).astype(np.float32)
+    assert fast_adam.global_norm(g) == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-12)
+
+
+def test_global_norm_neither_overflows_nor_hides():
+    assert fast_adam.global_norm(np.full(4, 1e30, np.float32)) == pytest.approx(2e30, rel=1e-6)
+    assert np.isnan(fast_adam.global_norm(np.array([1.0, np.nan], np.float32)))
+    assert np.isinf(fast_adam.global_norm(np.array([1.0, -np.inf], np.float32)))
+
+
+def test_kernels_run_as_plain_python():
+    """What the compiler sees is readable Python that gives the same numbers."""
+    x, W_in, b_in, _, _, dy = mlp_inputs(5, 3, 7, seed=1)
+    pre = x @ W_in.T
+    plain, compiled = pre.copy(), pre.copy()
+    fast_mlp._bias_relu(plain, b_in, plain)
+    fast_mlp.bias_relu(compiled, b_in, compiled)
+    np.testing.assert_array_equal(plain, compiled)
+
+    dpost, parts = dy @ W_in.T, np.zeros((1, 7))
+    dpost2, parts2 = dpost.copy(), parts.copy()
+    fast_mlp._bias_relu_backward(dpost, plain, parts)
+    fast_mlp.bias_relu_backward(dpost2, plain, parts2)
+    np.testing.assert_array_equal(dpost, dpost2)
+    np.testing.assert_allclose(parts, parts2, rtol=1e-14)
+
+    state, state2 = adam_inputs(9, np.float64), adam_inputs(9, np.float64)
+    scalars = (0.5, 0.1, 0.9, 0.99, 1e-8, 0.1, 0.1, 0.01)
+    fast_adam._adam_step(*state, *scalars)
+    fast_adam.adam_step_kernel(*state2, *scalars)
+    for a, b in zip(state, state2, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
