@@ -91,7 +91,7 @@ def _prepare(
     click.echo(f"reading {settings.text.corpus} and making tokens ...", err=True)
     run = create_run(settings, folder)
     if run.config.d_vocab != settings.model.d_vocab:
-        click.echo(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has", err=True)
+        click.echo(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has")
     return run
 
 

@@ -85,7 +85,12 @@ def train(
     probes = set(probe_steps(settings.train))
     last_saved = time.monotonic()
 
-    with explained("writing the metrics"), open(run.folder / "metrics.jsonl", "ab") as metrics:
+    # NumPy need not warn of what the guard in train_step reports, with step and tensor
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        explained("writing the metrics"),
+        open(run.folder / "metrics.jsonl", "ab") as metrics,
+    ):
 
         def note(record: Record) -> None:
             write_record(metrics, record)
