@@ -54,7 +54,7 @@ class _Checked:
 
 
 def _check_value(f: dataclasses.Field, value: Any) -> Any:
-    """Return ``value`` in the field's own type, or raise naming field, value and what is allowed."""
+    """Return ``value`` in the field's own type, or raise: field, value, what is allowed."""
     kind, low, high = f.metadata["kind"], f.metadata["low"], f.metadata["high"]
 
     if kind is int:

@@ -42,9 +42,9 @@ def printable(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """``printable`` text on a single line, for messages.
+    r"""``printable`` text on a single line, for messages.
 
-    >>> one_line("a\\n  b")
+    >>> one_line("a\n  b")
     'a b'
     """
     return " ".join(printable(str(text)).split())

@@ -76,7 +76,9 @@ def test_options_go_before_file_and_file_before_preset(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_survive_toml(preset, tmp_path):
-    config = Config.build(preset, options={"model": {"d_mlp": (5,) * (2 if preset == "tiny" else 6)}})
+    config = Config.build(
+        preset, options={"model": {"d_mlp": (5,) * (2 if preset == "tiny" else 6)}}
+    )
     assert Config.from_toml(config.to_toml()) == config
     file = tmp_path / "config.toml"
     file.write_text(config.to_toml(made_with={"python": "3"}), encoding="utf-8")

@@ -7,11 +7,13 @@ import click
 
 @click.command()
 @click.argument("folder", type=click.Path())
-@click.option("--format", "kind", type=click.Choice(["opt"]), required=True, help="HuggingFace OPT.")
+@click.option(
+    "--format", "kind", type=click.Choice(["opt"]), required=True, help="HuggingFace OPT."
+)
 @click.argument("out", type=click.Path())
 @click.option("--step", type=int, help="Weights of an earlier step.  [default: the last]")
 def export(folder: str, kind: str, out: str, step: int | None) -> None:
-    """Write a run's model and tokenizer for another library.
+    r"""Write a run's model and tokenizer for another library.
 
     The folder loads with OPTForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.
 

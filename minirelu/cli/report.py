@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path())
 def report(folder: str) -> None:
-    """Draw the figures of a run, and write its page report.html.
+    r"""Draw the figures of a run, and write its page report.html.
 
     \b
     Example:

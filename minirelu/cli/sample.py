@@ -24,7 +24,7 @@ def sample(
     seed: int,
     step: int | None,
 ) -> None:
-    """Let a trained model continue a text.
+    r"""Let a trained model continue a text.
 
     \b
     Examples:
@@ -42,9 +42,7 @@ def sample(
     tokenizer = run.tokenizer
     ids = tokenizer.encode_prompt(prompt) or [tokenizer.end or 0]
     settings = {"temperature": temperature, "top_k": top_k, "seed": seed}
-    new = generate(
-        run.params(step), ids, run.config, tokens, **settings, stop_at=tokenizer.end
-    )
+    new = generate(run.params(step), ids, run.config, tokens, **settings, stop_at=tokenizer.end)
     click.echo(printable(prompt), nl=False)
     for text in _as_text(new, tokenizer.decode):
         click.echo(printable(text), nl=False)

@@ -33,7 +33,7 @@ def train(
     resume: str | None,
     **values: Any,
 ) -> None:
-    """Train a model, watch its hidden units, and write a report.
+    r"""Train a model, watch its hidden units, and write a report.
 
     Without options: a model of preset `small` on the source of Python's standard library, a few
     minutes on two cores. Options go before the TOML file, and that before the preset.
@@ -122,7 +122,9 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
     n_layers = run.config.n_layers
     shown = list(range(n_layers)) if n_layers <= 8 else [0, 1, n_layers // 2, n_layers - 1]
     heading = " ".join(f"{'L' + str(l):>6}" for l in shown)
-    click.echo(f"\n  step  val loss   share of hidden units on at a token, by layer\n{'':18}{heading}")
+    click.echo(
+        f"\n  step  val loss   share of hidden units on at a token, by layer\n{'':18}{heading}"
+    )
 
     # disable=None: no bar where the output is not a terminal
     with tqdm(total=run.settings.train.steps, unit="step", disable=None) as bar:
@@ -159,7 +161,9 @@ def _show_results(run: Run) -> None:
 
 def _command(run: Run, what: str) -> str:
     folder = f'"{run.folder}"' if " " in str(run.folder) else str(run.folder)
-    return f"minirelu train --resume {folder}" if what == "--resume" else f"minirelu sample {folder}"
+    return (
+        f"minirelu train --resume {folder}" if what == "--resume" else f"minirelu sample {folder}"
+    )
 
 
 def _duration(seconds: float) -> str:
@@ -171,7 +175,7 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def _stop_on_ctrl_c() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C (or a polite kill) end the training after its step; the second at once."""
+    """Let the first Ctrl-C (or SIGTERM) end the training after its step, the second at once."""
     stopping = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -31,7 +31,9 @@ def loss(run: Run) -> Figure:
         marker="o",
         label="probe (validation)",
     )
-    for (name, nats), style in zip(run.corpus["yardsticks"].items(), (":", "-.", "--"), strict=True):
+    for (name, nats), style in zip(
+        run.corpus["yardsticks"].items(), (":", "-.", "--"), strict=True
+    ):
         axes.axhline(nats, color=INK, linestyle=style, linewidth=1.2, label=f"{name} {nats:.2f}")
     axes.set_ylabel("nats per token")
     last = max(1, probes[-1]["step"])

@@ -296,7 +296,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
         for file in set(map(str, where.values())):
             if Path(file).name != file or file in ("", ".", "..") or "\\" in file or ":" in file:
                 raise UserError(
-                    f"{shown(index)} names {one_line(repr(file))}, which is not a file of its folder"
+                    f"{shown(index)} names {one_line(repr(file))}, not a file of its folder"
                 )
         for file in map(str, set(where.values())):
             if not (folder / file).is_file():

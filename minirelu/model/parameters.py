@@ -131,7 +131,7 @@ def init_params(
 
     Returns
     -------
-    Parameters
+    params : Parameters
 
     Examples
     --------

@@ -99,9 +99,7 @@ def forward(
         block = f"blocks.{l}."
         record(block + "hook_resid_pre", x)
         normalized = norm(block + "ln1", x)
-        attn_out, saved = attention_forward(
-            normalized, attention_params(params, l), config.n_heads
-        )
+        attn_out, saved = attention_forward(normalized, attention_params(params, l), config.n_heads)
         for name, value in saved.items():
             record(f"{block}attn.hook_{name}", value)
         del saved, value  # what is not kept goes now, not when the next block is done
@@ -177,9 +175,7 @@ def backward(
         return dx
 
     # logits = layernorm(x) @ W_E.T
-    dx, dW_E = unembedding_backward(
-        dlogits, acts["ln_final.hook_normalized"], params["embed.W_E"]
-    )
+    dx, dW_E = unembedding_backward(dlogits, acts["ln_final.hook_normalized"], params["embed.W_E"])
     store("embed.W_E", dW_E)
     last = f"blocks.{config.n_layers - 1}.hook_resid_post"
     dx = norm_backward("ln_final", dx, acts[last])  # (B, T, C)

@@ -74,7 +74,9 @@ def render(run: Run, figures: list[dict[str, Any]]) -> str:
 def facts(run: Run) -> dict[str, str]:
     """Return what one must know about a run to judge its numbers, or to do it again."""
     last, made_with = probes_of(run)[-1], run.made_with
-    versions = ", ".join(f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads"))
+    versions = ", ".join(
+        f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads")
+    )
     return {
         **run_facts(run),
         "text's SHA-256": str(run.corpus["sha256"]),

@@ -91,12 +91,13 @@ class UnitCounts:
         ValueError
             a layer is missing, has the wrong number of units, or another T than before.
         """
-        posts = []
+        posts: list[np.ndarray] = []
         for name, F in zip(mlp_names(self.config), self.config.mlp_widths, strict=True):
             if name not in acts:
                 raise UserError(f"counting needs the activation {name!r}; name it in keep")
             post = acts[name]
-            if post.ndim != 3 or post.shape[2] != F or post.shape[:2] != (posts or [post])[0].shape[:2]:
+            first = posts[0] if posts else post
+            if post.ndim != 3 or post.shape != (*first.shape[:2], F):
                 raise UserError(f"{name}: shape {post.shape}; must be (B, T, {F})")
             posts.append(post)
         B, T = posts[0].shape[:2]

@@ -62,9 +62,7 @@ def usage(counts: UnitCounts) -> Usage:
     )
 
 
-def in_sequence_percentile(
-    counts: UnitCounts, p: float = 50.0, over: str = "used"
-) -> np.ndarray:
+def in_sequence_percentile(counts: UnitCounts, p: float = 50.0, over: str = "used") -> np.ndarray:
     """Percentile of in-sequence frequency: how steadily units fire within one sequence.
 
     In each sequence unit j is on at a share f_j of the positions. The percentile (interpolated

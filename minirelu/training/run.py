@@ -114,7 +114,9 @@ class Run:
             raise UserError(f"{shown(self.folder)} has no checkpoint yet")
         if step is not None and step not in steps:
             there = ", ".join(map(str, steps))
-            raise UserError(f"{shown(self.folder)} has no weights of step {step}; there are {there}")
+            raise UserError(
+                f"{shown(self.folder)} has no weights of step {step}; there are {there}"
+            )
         return load_params(self.checkpoints, steps[-1] if step is None else step, self.config)
 
     def probes(self) -> list[dict[str, Any]]:

@@ -61,9 +61,7 @@ def adam_inputs(n: int, dtype, seed: int = 0):
 @pytest.mark.parametrize("dtype, rtol", [(np.float32, 2e-5), (np.float64, 1e-13)])
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_adam_kernel_equals_the_reference(dtype, rtol, step):
-    how = dict(
-        step=step, lr=1e-2, beta1=0.8, beta2=0.97, eps=1e-5, decay=0.1, g_scale=0.3
-    )
+    how = dict(step=step, lr=1e-2, beta1=0.8, beta2=0.97, eps=1e-5, decay=0.1, g_scale=0.3)
     slow, fast = adam_inputs(1001, dtype), adam_inputs(1001, dtype)
     reference_adam.adam_step(*slow, **how)
     fast_adam.adam_step(*fast, **how)
@@ -88,7 +86,9 @@ def test_adam_by_hand(module):
 @pytest.mark.parametrize("n", [1, fast_adam.BLOCK - 1, fast_adam.BLOCK, 3 * fast_adam.BLOCK + 5])
 def test_global_norm(n):
     g = np.random.default_rng(n).normal(size=n).astype(np.float32)
-    assert fast_adam.global_norm(g) == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-12)
+    assert fast_adam.global_norm(g) == pytest.approx(
+        np.linalg.norm(g.astype(np.float64)), rel=1e-12
+    )
 
 
 def test_global_norm_neither_overflows_nor_hides():

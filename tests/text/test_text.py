@@ -186,7 +186,9 @@ def test_damaged_tokenizer(tmp_path):
 
 def test_token_files_hold_documents_with_an_end_behind_each(tmp_path):
     folder = folder_of(tmp_path, {"a.txt": "ab", "b.txt": "c<|endoftext|>"})
-    documents = [Document(n, folder / n, 0, os.path.getsize(folder / n)) for n in ("a.txt", "b.txt")]
+    documents = [
+        Document(n, folder / n, 0, os.path.getsize(folder / n)) for n in ("a.txt", "b.txt")
+    ]
     tokenizer = Tokenizer.from_bytes()
     n = write_tokens(tmp_path / "t.npy", documents, tokenizer)
     tokens = open_tokens(tmp_path / "t.npy")

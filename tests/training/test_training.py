@@ -124,7 +124,9 @@ def test_micro_batches_give_the_gradient_of_the_batch(odd):
 def test_learning_rate():
     c = mr.TrainConfig(steps=100, learning_rate=2.0, warmup_steps=4, final_lr=0.1)
     assert [learning_rate(s, c) for s in (1, 2, 4)] == [0.5, 1.0, 2.0]
-    assert learning_rate(52, c) == pytest.approx(1.1) and learning_rate(100, c) == pytest.approx(0.2)
+    assert learning_rate(52, c) == pytest.approx(1.1) and learning_rate(100, c) == pytest.approx(
+        0.2
+    )
     constant = dataclasses.replace(c, schedule="constant")
     assert learning_rate(100, constant) == 2.0
     assert learning_rate(1, dataclasses.replace(c, warmup_steps=0)) == pytest.approx(2.0, rel=1e-3)
