@@ -18,8 +18,8 @@ FIGURES: dict[str, tuple[Callable[[Run], Figure], str]] = {
     "fig1": (
         usage_over_training.fig1,
         "Each line is a layer: the share of its hidden units that were on at one or more of the "
-        "tokens of a batch. A unit below the line's distance to 100 % stayed silent on the whole "
-        "batch; lines that part show that layers go different ways (figure 1 of the paper).",
+        "tokens of a batch; what is missing to 100 % was silent on the whole batch. Where the "
+        "lines part, layers go different ways (figure 1 of the paper).",
     ),
     "fig2a": (
         usage_over_training.fig2a,
