@@ -258,7 +258,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
         "model": dict(n_layers=2, n_heads=2, d_model=32, d_mlp=128, n_ctx=64, d_vocab=512),
         "text": dict(limit_mb=1.0),
-        "train": dict(steps=200, warmup_steps=20, learning_rate=1e-2),
+        "train": dict(steps=400, warmup_steps=20, learning_rate=1e-2),
     },
     # Minutes on two cores: the default.
     "small": {},

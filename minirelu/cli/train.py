@@ -98,19 +98,23 @@ def _prepare(
 def _describe(run: Run) -> None:
     """Print what will be done and how long it should take."""
     from minirelu.report.page import run_facts
-    from minirelu.training.checkpoint import checkpoint_steps
     from minirelu.training.trainer import seconds_per_step
 
     for name, text in run_facts(run).items():
         click.echo(f"{name:9} {text}")
     nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
     click.echo(f"{'to beat':9} {nats} (nats per token)")
-    done = (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
-    left = run.settings.train.steps - done
+    left = run.settings.train.steps - _steps_done(run)
     if left:
         seconds = seconds_per_step(run) * left
         click.echo(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
     click.echo(f"{'folder':9} {run.folder}")
+
+
+def _steps_done(run: Run) -> int:
+    from minirelu.training.checkpoint import checkpoint_steps
+
+    return (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
 
 
 def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
@@ -127,7 +131,8 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
     )
 
     # disable=None: no bar where the output is not a terminal
-    with tqdm(total=run.settings.train.steps, unit="step", disable=None) as bar:
+    done = _steps_done(run)
+    with tqdm(total=run.settings.train.steps, initial=done, unit="step", disable=None) as bar:
 
         def on_record(record: dict[str, Any]) -> None:
             bar.n = record["step"]

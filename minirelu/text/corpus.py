@@ -187,35 +187,35 @@ def _documents(
 
 def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpus:
     """Split by document, in the order of a digest of their names."""
-    by_digest = sorted(
+    within = sorted(
         documents, key=lambda d: hashlib.sha256(d.name.encode("utf-8", "surrogateescape")).digest()
     )
-    limit = config.limit_mb * 1e6 or float("inf")
-    within, size = [], 0
-    for document in by_digest:
-        if within and size + document.size > limit:
-            continue
-        within.append(document)
-        size += document.size
+    if config.limit_mb:
+        within = _as_fit(within, config.limit_mb * 1e6) or within[:1]
     if len(within) == 1:
         return _single_file(within[0].path, config)
-
-    # No single document should make up much of the validation part; if so the part stays too
-    # small, because documents are few or large, any that fits is taken.
-    budget = config.val_fraction * size
-    for largest in (0.1 * budget, budget):
-        val, left = [], budget
-        for document in within:
-            if document.size <= min(left, largest):
-                val.append(document)
-                left -= document.size
-        if left <= 0.5 * budget:
-            break
-    if not val:
-        val = [min(within, key=lambda d: d.size)]
+    size = sum(d.size for d in within)
+    val = _as_fit(within, config.val_fraction * size) or [min(within, key=lambda d: d.size)]
     held_out = {d.name for d in val}
     train = tuple(d for d in within if d.name not in held_out)
     return Corpus(config.corpus, train, tuple(val), skipped)
+
+
+def _as_fit(documents: list[Document], budget: float) -> list[Document]:
+    """Documents that together fit into ``budget`` bytes, taken in their order.
+
+    None that would make up more than a tenth of them, so that no single one decides; only if
+    that leaves the half of the budget unused, because documents are few or large, any that fits.
+    """
+    for largest in (0.1 * budget, budget):
+        taken, left = [], budget
+        for document in documents:
+            if document.size <= min(left, largest):
+                taken.append(document)
+                left -= document.size
+        if left <= 0.5 * budget:
+            break
+    return taken
 
 
 def _single_file(path: Path, config: TextConfig) -> Corpus:

@@ -94,6 +94,7 @@ def load_params(checkpoints: Path, step: int, config: ModelConfig) -> Parameters
         naming the file: missing, cut short, changed since it was written, of another model.
     """
     file = _verified(checkpoints, step, MODEL)
+    refuse_too_small(file, weight_bytes(config))
     params = Parameters(config)
     read_tensors(file, params)
     return params
@@ -144,6 +145,15 @@ def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
         if isinstance(e, UserError):
             raise
         raise UserError(f"{shown(file)} is no readable safetensors file: {one_line(e)}") from None
+
+
+def refuse_too_small(file: Path, expected: int) -> None:
+    """Raise before memory is taken for a model that the file cannot hold."""
+    if file.stat().st_size < expected:
+        raise UserError(
+            f"{shown(file)} is of another model: it has {file.stat().st_size:,} bytes, and the "
+            f"settings call for {expected:,}"
+        )
 
 
 def thin_out(checkpoints: Path, keep_weights: Iterable[int], keep_resumable: int = 2) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -88,8 +89,7 @@ def train(
     # NumPy need not warn of what the guard in train_step reports, with step and tensor
     with (
         np.errstate(over="ignore", invalid="ignore"),
-        explained("writing the metrics"),
-        open(run.folder / "metrics.jsonl", "ab") as metrics,
+        open(run.folder / "metrics.jsonl", "ab", buffering=0) as metrics,
     ):
 
         def note(record: Record) -> None:
@@ -219,8 +219,10 @@ def write_record(file: IO[bytes], record: Record) -> None:
         else value
         for key, value in record.items()
     }
-    file.write((json.dumps(plain, allow_nan=False) + "\n").encode("utf-8"))
-    file.flush()
+    line = (json.dumps(plain, allow_nan=False) + "\n").encode("utf-8")
+    with explained("writing metrics.jsonl"):
+        if file.write(line) < len(line):  # unbuffered: a disk that fills up takes a part
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def save(run: Run, state: State, metrics: IO[bytes]) -> None:

@@ -320,6 +320,11 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, text_file, finished_ru
         mr.train(run)
     with pytest.raises(ValueError, match="blocks.0.mlp.W_in has shape"):
         run.params()
+    run.settings = dataclasses.replace(
+        settings, model=dataclasses.replace(settings.model, d_mlp=1 << 22, d_model=1 << 16)
+    )
+    with pytest.raises(ValueError, match="the settings call for"):  # refused before memory is taken
+        run.params()
 
 
 def test_state_that_is_none(tmp_path, text_file):
