@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -58,6 +58,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(file: IO[bytes], otherwise: str) -> Iterator[None]:
+    """Hold an open file for this process alone, or raise saying ``otherwise``.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            # Windows locks bytes, and keeps readers from them: one far behind the end
+            file.seek(1 << 40)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(otherwise) from None
+    yield  # closing the file unlocks it
 
 
 def write_text(path: Path, text: str) -> None:

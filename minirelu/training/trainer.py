@@ -7,49 +7,30 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
-from minirelu.config import Config, ModelConfig
-from minirelu.errors import UserError
+from minirelu.config import ModelConfig, TrainConfig
 from minirelu.model.activations import mlp_names
-from minirelu.model.cross_entropy import cross_entropy, cross_entropy_forward
+from minirelu.model.cross_entropy import cross_entropy_forward
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.model.transformer import backward, forward, loss_and_grads
+from minirelu.model.transformer import forward, loss_and_grads
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.usage import in_sequence_percentile, usage
 from minirelu.text.batches import batch
 from minirelu.text.corpus import shown
 from minirelu.training import adam
-from minirelu.training.checkpoint import (
-    checkpoint_steps,
-    load_moments,
-    load_params,
-    load_state,
-    save_checkpoint,
-    thin_out,
-    weight_bytes,
-)
-from minirelu.training.files import explained, write_arrays
+from minirelu.training.files import explained, locked, write_arrays
+from minirelu.training.guard import not_finite
 from minirelu.training.run import Run
-from minirelu.training.schedule import kept_steps, learning_rate, probe_steps
+from minirelu.training.schedule import learning_rate, probe_steps
+from minirelu.training.state import State, load, save
 
 Record = dict[str, Any]
 SAVE_EVERY_SECONDS = 300  # so that a crash of a slow run costs no more than this
 _PROBE_BYTES = 1 << 28  # activations held at a time while probing
-
-
-@dataclass
-class State:
-    """Everything that changes while training; ``step`` updates have been made."""
-
-    step: int
-    params: Parameters
-    m: Parameters
-    v: Parameters
 
 
 def train(
@@ -82,7 +63,6 @@ def train(
         a damaged checkpoint, changed settings, a full disk, a loss or gradient that is not finite.
     """
     settings = run.settings
-    state = load(run)
     probes = set(probe_steps(settings.train))
     last_saved = time.monotonic()
 
@@ -90,7 +70,9 @@ def train(
     with (
         np.errstate(over="ignore", invalid="ignore"),
         open(run.folder / "metrics.jsonl", "ab", buffering=0) as metrics,
+        locked(metrics, f"{shown(run.folder)} is being trained by another process"),
     ):
+        state = load(run, metrics)
 
         def note(record: Record) -> None:
             write_record(metrics, record)
@@ -143,7 +125,7 @@ def train_step(run: Run, state: State) -> Record:
 
 
 def accumulated_grads(
-    params: Parameters, sequences: np.ndarray, config: ModelConfig, settings: Any
+    params: Parameters, sequences: np.ndarray, config: ModelConfig, settings: TrainConfig
 ) -> tuple[float, Parameters]:
     """Loss and gradient of a batch, part by part: their mean, since all parts are equally large."""
     parts = np.split(sequences, settings.micro_batches)
@@ -223,99 +205,3 @@ def write_record(file: IO[bytes], record: Record) -> None:
     with explained("writing metrics.jsonl"):
         if file.write(line) < len(line):  # unbuffered: a disk that fills up takes a part
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def save(run: Run, state: State, metrics: IO[bytes]) -> None:
-    """Save a checkpoint, and thin out the earlier ones."""
-    earlier = checkpoint_steps(run.checkpoints, resumable=True)
-    kept = f"the checkpoint of step {earlier[-1]} is intact; " if earlier else ""
-    go_on = f"{kept}free some space and go on with minirelu train --resume {shown(run.folder)}"
-    with explained(f"saving the checkpoint of step {state.step}", go_on if earlier else ""):
-        os.fsync(metrics.fileno())  # a checkpoint must not know of lines that the disk has lost
-        save_checkpoint(
-            run.checkpoints,
-            state.step,
-            state.params,
-            state.m,
-            state.v,
-            config=run.settings.tables(),
-            metrics_bytes=metrics.tell(),
-        )
-        settings = run.settings.train
-        budget = settings.snapshot_budget_gb * 1e9
-        keep = kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
-        thin_out(run.checkpoints, keep)
-
-
-def load(run: Run) -> State:
-    """Restore the last resumable checkpoint, and cut ``metrics.jsonl`` back to it."""
-    config = run.config
-    steps = checkpoint_steps(run.checkpoints, resumable=True)
-    if not steps:
-        if run.steps:
-            raise UserError(
-                f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
-            )
-        if (run.folder / "metrics.jsonl").exists():
-            cut_metrics(run, 0)
-        params = init_params(config, run.settings.train.seed)
-        return State(0, params, Parameters(config), Parameters(config))
-    saved = load_state(run.checkpoints, steps[-1])
-    refuse_changed(run, saved)
-    params = load_params(run.checkpoints, steps[-1], config)
-    m, v = load_moments(run.checkpoints, steps[-1], config)
-    cut_metrics(run, int(saved["metrics_bytes"]))
-    return State(steps[-1], params, m, v)
-
-
-def cut_metrics(run: Run, size: int) -> None:
-    """Cut off the lines of steps that are about to be made again."""
-    with explained("resuming"), open(run.folder / "metrics.jsonl", "r+b") as f:
-        f.truncate(size)
-
-
-def refuse_changed(run: Run, saved: Mapping[str, Any]) -> None:
-    """Raise, naming the settings, if they are not those that the checkpoint was made with."""
-    where = f"{shown(run.folder)}: "
-    before = Config.from_tables(saved.get("config", {}), where)
-    changed = before.differences(run.settings)
-    if changed:
-        raise UserError(
-            f"{where}the settings have changed since the checkpoint was made ({'; '.join(changed)})"
-            "; put them back, or start a new run"
-        )
-
-
-def not_finite(
-    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float
-) -> UserError:
-    """Return the error that says at which step and in which tensor the first NaN or Inf is."""
-    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"
-    tensor = first_not_finite(state.params, sequences, run.config)
-    lr = learning_rate(state.step + 1, run.settings.train)
-    kept = checkpoint_steps(run.checkpoints)
-    return UserError(
-        f"step {state.step + 1}: the {what}, first in {tensor}; training stopped, the weights of "
-        f"step {kept[-1] if kept else 0} are kept; try a lower --learning-rate (it was {lr:.3g})"
-    )
-
-
-def first_not_finite(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> str:
-    """Name the first tensor with a NaN or Inf: weights, activations, then gradients."""
-    for name, p in params.items():
-        if not np.isfinite(p).all():
-            return name
-    with np.errstate(all="ignore"):
-        for sequence in sequences:  # one at a time: this keeps every activation
-            tokens, targets = sequence[None, :-1], sequence[None, 1:]
-            logits, acts = forward(params, tokens, config)
-            for name, a in {**acts, "logits": logits}.items():
-                # scores of later positions are -inf by design
-                fine = ~np.isnan(a) if name.endswith("attn_scores") else np.isfinite(a)
-                if not fine.all():
-                    return name
-            grads = backward(params, acts, cross_entropy(logits, targets)[1], config)
-            for name, g in grads.items():
-                if not np.isfinite(g).all():
-                    return f"the gradient of {name}"
-    return "the sum of all gradients"

@@ -335,6 +335,32 @@ def test_state_that_is_none(tmp_path, text_file):
         mr.train(run)
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, text_file):
+    import subprocess
+    import sys
+
+    run = new_run(tmp_path, text_file)
+    code = f"import minirelu as mr; mr.train(mr.Run.open({str(run.folder)!r}))"
+    answers = []
+
+    def second() -> bool:
+        process = [sys.executable, "-c", code]
+        answers.append(subprocess.run(process, capture_output=True, text=True).stderr)
+        return True
+
+    mr.train(run, should_stop=second)
+    assert "is being trained by another process" in answers[0]
+    assert mr.train(run)  # free again
+
+
+def test_missing_metrics_are_noticed(tmp_path, text_file):
+    run = new_run(tmp_path, text_file)
+    mr.train(run, should_stop=stop_after(5))
+    (run.folder / "metrics.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged: it is shorter"):
+        mr.train(run)
+
+
 # --- what stops it
 
 

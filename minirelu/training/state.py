@@ -1,0 +1,100 @@
+"""What training changes from step to step, saved to and restored from checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from minirelu.config import Config
+from minirelu.errors import UserError
+from minirelu.model.parameters import Parameters, init_params
+from minirelu.text.corpus import shown
+from minirelu.training.checkpoint import (
+    checkpoint_steps,
+    load_moments,
+    load_params,
+    load_state,
+    save_checkpoint,
+    thin_out,
+    weight_bytes,
+)
+from minirelu.training.files import explained
+from minirelu.training.run import Run
+from minirelu.training.schedule import kept_steps, probe_steps
+
+
+@dataclass
+class State:
+    """Everything that changes while training; ``step`` updates have been made."""
+
+    step: int
+    params: Parameters
+    m: Parameters
+    v: Parameters
+
+
+def save(run: Run, state: State, metrics: IO[bytes]) -> None:
+    """Save a checkpoint, and thin out the earlier ones."""
+    earlier = checkpoint_steps(run.checkpoints, resumable=True)
+    kept = f"the checkpoint of step {earlier[-1]} is intact; " if earlier else ""
+    go_on = f"{kept}free some space and go on with minirelu train --resume {shown(run.folder)}"
+    with explained(f"saving the checkpoint of step {state.step}", go_on if earlier else ""):
+        os.fsync(metrics.fileno())  # a checkpoint must not know of lines that the disk has lost
+        save_checkpoint(
+            run.checkpoints,
+            state.step,
+            state.params,
+            state.m,
+            state.v,
+            config=run.settings.tables(),
+            metrics_bytes=metrics.tell(),
+        )
+        settings = run.settings.train
+        budget = settings.snapshot_budget_gb * 1e9
+        keep = kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
+        thin_out(run.checkpoints, keep)
+
+
+def load(run: Run, metrics: IO[bytes] | None = None) -> State:
+    """Restore the last checkpoint that can be resumed, or draw initial weights.
+
+    The lines of ``metrics`` that came after it are cut off: those steps are made again.
+    """
+    config = run.config
+    steps = checkpoint_steps(run.checkpoints, resumable=True)
+    if steps:
+        saved = load_state(run.checkpoints, steps[-1])
+        refuse_changed(run, saved)
+        params = load_params(run.checkpoints, steps[-1], config)
+        m, v = load_moments(run.checkpoints, steps[-1], config)
+        state, metrics_bytes = State(steps[-1], params, m, v), int(saved["metrics_bytes"])
+    elif run.steps:
+        raise UserError(
+            f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
+        )
+    else:
+        params = init_params(config, run.settings.train.seed)
+        state, metrics_bytes = State(0, params, Parameters(config), Parameters(config)), 0
+    if metrics is not None:
+        if metrics.seek(0, os.SEEK_END) < metrics_bytes:
+            raise UserError(
+                f"{shown(run.folder / 'metrics.jsonl')} is damaged: it is shorter than when the "
+                f"checkpoint of step {state.step} was made"
+            )
+        metrics.truncate(metrics_bytes)
+        metrics.seek(metrics_bytes)
+    return state
+
+
+def refuse_changed(run: Run, saved: Mapping[str, Any]) -> None:
+    """Raise, naming the settings, if they are not those that the checkpoint was made with."""
+    where = f"{shown(run.folder)}: "
+    before = Config.from_tables(saved.get("config", {}), where)
+    changed = before.differences(run.settings)
+    if changed:
+        raise UserError(
+            f"{where}the settings have changed since the checkpoint was made ({'; '.join(changed)})"
+            "; put them back, or start a new run"
+        )
