@@ -79,6 +79,18 @@ GOLDEN = [  # (loss, gradient norm) of steps 1 to 5
 ]
 
 
+def test_a_step_uses_its_own_batch(finished_run):
+    """Any step can be made again from the folder: its weights before, and the batch by number."""
+    run, settings = finished_run, finished_run.settings.train
+    for before in (0, 1, 2, 8):  # steps of which there are weights
+        step = before + 1
+        sequences = batch(run.train_tokens, step, settings.batch_size, 16, settings.seed)
+        loss, _ = mr.loss_and_grads(
+            run.params(before), sequences[:, :-1], sequences[:, 1:], run.config
+        )
+        assert run.metrics("train")[before]["loss"] == pytest.approx(loss, rel=1e-6)
+
+
 def test_clipping_and_decay():
     """A long gradient is shortened; matrices decay, vectors don't."""
     config = mr.ModelConfig(1, 1, 4, 6, n_ctx=4, d_vocab=5)
