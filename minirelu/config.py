@@ -182,7 +182,7 @@ class TrainConfig(_Checked):
     'cosine'
     """
 
-    steps: int = setting(int, "Optimizer steps.", default=600, low=1, high=1 << 31)
+    steps: int = setting(int, "Optimizer steps.", default=700, low=1, high=1 << 31)
     batch_size: int = setting(int, "Sequences a step.", default=8, low=1, high=1 << 20)
     micro_batches: int = setting(
         int,
@@ -195,7 +195,7 @@ class TrainConfig(_Checked):
     seed: int = setting(
         int, "Seed of initial weights and batch order.", default=0, low=0, high=2**63 - 1
     )
-    learning_rate: float = setting(float, "Peak learning rate.", default=3e-3, low=0, high=10)
+    learning_rate: float = setting(float, "Peak learning rate.", default=5e-3, low=0, high=10)
     warmup_steps: int = setting(
         int, "Steps of linear warm-up from 0.", default=50, low=0, high=1 << 31
     )
@@ -247,9 +247,11 @@ class TrainConfig(_Checked):
             )
 
 
-# A preset says only where it differs from `small`.
-_SMALL = {
-    "model": dict(n_layers=6, n_heads=4, d_model=128, d_mlp=2048, n_ctx=256, d_vocab=4096),
+# What `small` is, beside the defaults above; another preset says where it differs from `small`.
+_SMALL: dict[str, dict[str, Any]] = {
+    "model": dict(
+        n_layers=6, n_heads=4, d_model=128, d_mlp=2048, n_ctx=256, d_vocab=4096, init="nanodo"
+    ),
     "text": {},
     "train": {},
 }
@@ -266,7 +268,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "wide": {"model": dict(d_mlp=8192)},
     # The width of Wild & Anderson, 8192 tokens a step.
     "paper": {
-        "model": dict(d_mlp=32768),
+        "model": dict(d_mlp=32768, init="gpt2"),
         "train": dict(batch_size=32, micro_batches=8, learning_rate=2e-3, probe_every=100),
     },
 }

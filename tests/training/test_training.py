@@ -56,7 +56,9 @@ def test_golden_first_steps(mlp):
     such a change was meant, and then it belongs in the change's description.
     """
     config = mr.ModelConfig(n_layers=2, n_heads=2, d_model=16, d_mlp=48, n_ctx=12, d_vocab=40)
-    settings = mr.TrainConfig(steps=5, batch_size=4, warmup_steps=2, clip_norm=0.5, mlp=mlp)
+    settings = mr.TrainConfig(
+        steps=5, batch_size=4, learning_rate=3e-3, warmup_steps=2, clip_norm=0.5, mlp=mlp
+    )
     tokens = (np.arange(500) ** 2 + np.arange(500) // 7) % 40
     params = mr.init_params(config, seed=7)
     m, v = mr.Parameters(config), mr.Parameters(config)
