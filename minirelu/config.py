@@ -8,14 +8,15 @@ so a setting is described in one place only.
 from __future__ import annotations
 
 import dataclasses
-import math
+import numbers
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minirelu.errors import UserError, nearest, one_line
+from minirelu.errors import UserError, nearest, one_line, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,8 +64,8 @@ def _check_value(f: dataclasses.Field, value: Any) -> Any:
         fine = whole and low <= int(value) <= high
     elif kind is float:
         allowed = f"a number from {low:g} to {high:g}"
-        number = hasattr(value, "__float__") and not isinstance(value, (bool, str))
-        fine = number and math.isfinite(float(value)) and low <= float(value) <= high
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        fine = number and low <= value <= high  # false for a NaN
     elif kind is bool:
         allowed, fine = "true or false", isinstance(value, bool)
     elif f.metadata["choices"]:
@@ -73,7 +74,8 @@ def _check_value(f: dataclasses.Field, value: Any) -> Any:
         if isinstance(value, str) and not fine:
             allowed += nearest(value, choices)
     else:
-        allowed, fine = "a text", isinstance(value, str) and value != ""
+        allowed = "a text, in UTF-8"
+        fine = isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value != ""
 
     if not fine:
         raise UserError(f"{f.name}: {one_line(repr(value))} is not allowed; it must be {allowed}")
@@ -219,7 +221,7 @@ class TrainConfig(_Checked):
     probe_every: int = setting(
         int,
         "After step 512, probe (and keep weights) every so many steps; before it on "
-        "0, 1, 2, 4, ..., 512 and at these.",
+        "0, 1, 2, 4, ..., 512.",
         default=50,
         low=1,
         high=1 << 31,
@@ -316,23 +318,22 @@ class Config:
             naming the file, and the wrong key or value.
         """
         tables = {} if file is None else read_toml(file)
-        where = "" if file is None else f"{file}: "
-        preset = preset or tables.get("preset") or "small"
-        if preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            near = nearest(str(preset), PRESETS)
-            raise UserError(f"unknown preset {one_line(repr(preset))}; there are {known}{near}")
+        where = "" if file is None else f"{shown(file)}: "
+        if preset is None:
+            preset = tables.get("preset", "small")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            known = f"{', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
+            raise UserError(f"unknown preset {one_line(repr(preset))}; there are {known}")
 
         _refuse_unknown(tables, where)
-        values = {}
-        for section in SECTIONS:
-            values[section] = {
-                **_SMALL[section],
-                **PRESETS[preset].get(section, {}),
-                **tables.get(section, {}),
-                **(options or {}).get(section, {}),
-            }
-        return cls(**{section: SECTIONS[section](**values[section]) for section in SECTIONS})
+        below = {s: {**_SMALL[s], **PRESETS[preset].get(s, {})} for s in SECTIONS}
+        with_file = {s: {**below[s], **tables.get(s, {})} for s in SECTIONS}
+        with_options = {s: {**with_file[s], **(options or {}).get(s, {})} for s in SECTIONS}
+        try:
+            return cls.from_tables(with_options)
+        except UserError:
+            cls.from_tables(with_file, where)  # if the file alone is wrong, it is named
+            raise
 
     @classmethod
     def from_toml(cls, text: str) -> Config:
@@ -349,6 +350,8 @@ class Config:
                 parts[section] = kind(**tables.get(section, {}))
             except TypeError:
                 raise UserError(f"{where}[{section}] is not complete") from None
+            except UserError as e:
+                raise UserError(f"{where}{e}") from None
         return cls(**parts)
 
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -398,10 +401,11 @@ def _names(kind: type) -> list[str]:
 
 def read_toml(file: str | Path) -> dict[str, Any]:
     """Read a TOML file, or raise a :class:`UserError` that names it."""
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise UserError(f"cannot read the settings file {shown(file)}: it is not a file")
     try:
-        with open(file, "rb") as f:
-            return tomllib.load(f)
+        return tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
     except OSError as e:
-        raise UserError(f"cannot read the settings file {file}: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{file} is not valid TOML: {one_line(e)}") from None
+        raise UserError(f"cannot read the settings file {shown(file)}: {e.strerror}") from None
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{shown(file)} is not valid TOML: {one_line(e)}") from None

@@ -48,3 +48,8 @@ def one_line(text: object) -> str:
     'a b'
     """
     return " ".join(printable(str(text)).split())
+
+
+def shown(path: object) -> str:
+    """A path on one line, safe to print whatever its name holds."""
+    return printable(str(path)).replace("\n", "\\n")

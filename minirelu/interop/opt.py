@@ -21,9 +21,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from minirelu.config import ModelConfig
-from minirelu.errors import UserError, one_line
+from minirelu.errors import UserError, one_line, shown
 from minirelu.model.parameters import Parameters, is_bias, parameter_shapes
-from minirelu.text.corpus import shown
 from minirelu.text.tokenizer import END, Tokenizer
 from minirelu.training.checkpoint import save_tensors
 from minirelu.training.files import explained, read_json, replacing_folder
@@ -161,8 +160,6 @@ def write_opt(
     with explained(f"writing {shown(folder)}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{shown(folder)} exists and is not an empty folder; name another")
-        if folder.is_dir():
-            folder.rmdir()
         with replacing_folder(folder) as new:
             save_tensors(new / "model.safetensors", opt_tensors(params, config))
             files: dict[str, Any] = {"config.json": settings}
@@ -293,15 +290,16 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
         where = content.get("weight_map") if isinstance(content, dict) else None
         if not isinstance(where, dict):
             raise UserError(f"{shown(index)} has no weight_map")
-        for file in set(map(str, where.values())):
+        if not all(isinstance(file, str) and len(file) < 256 for file in where.values()):
+            raise UserError(f"{shown(index)} has a weight_map that does not name files")
+        for file in sorted(set(where.values())):
             if Path(file).name != file or file in ("", ".", "..") or "\\" in file or ":" in file:
                 raise UserError(
                     f"{shown(index)} names {one_line(repr(file))}, not a file of its folder"
                 )
-        for file in map(str, set(where.values())):
             if not (folder / file).is_file():
                 raise UserError(f"{shown(folder)} has no {one_line(file)}, which its index names")
-        return {name: folder / str(file) for name, file in where.items()}
+        return {name: folder / file for name, file in where.items()}
     if single.is_file():
         return {name: single for name in _names_in(single)}
     if any(folder.glob("pytorch_model*.bin")):

@@ -12,13 +12,12 @@ from numba import njit, prange
 BLOCK = 1 << 14
 
 
-def _adam_step(p, g, m, v, g_scale, lr, beta1, beta2, eps, decay, correct1, correct2):
-    """Update ``p, m, v`` in place; all scalars have the dtype of ``p``."""
-    one = p.dtype.type(1)
+def _adam_step(p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, correct1, correct2):
+    """Update ``p, m, v`` in place; all scalars have the dtype of ``p``, new is 1 - beta."""
     for i in prange(p.size):
         gi = g[i] * g_scale
-        m[i] = beta1 * m[i] + (one - beta1) * gi
-        v[i] = beta2 * v[i] + (one - beta2) * gi * gi
+        m[i] = beta1 * m[i] + new1 * gi
+        v[i] = beta2 * v[i] + new2 * gi * gi
         step = m[i] / correct1 / (np.sqrt(v[i] / correct2) + eps)
         p[i] -= lr * (step + decay * p[i])
 
@@ -58,7 +57,9 @@ def adam_step(
     >>> p.round(6)
     array([0.9, 1.1])
     """
-    scalars = (g_scale, lr, beta1, beta2, eps, decay, 1 - beta1**step, 1 - beta2**step)
+    # 1 - beta is taken here, in double precision: in float32 it would be 0 for a beta near 1
+    betas = (beta1, 1 - beta1, beta2, 1 - beta2)
+    scalars = (g_scale, lr, *betas, eps, decay, 1 - beta1**step, 1 - beta2**step)
     adam_step_kernel(p, g, m, v, *(p.dtype.type(s) for s in scalars))
 
 

@@ -39,16 +39,16 @@ def attention_forward(
     """
     B, T, C = x.shape
     D = C // n_heads
-    q = _project(x, p["W_Q"], p["b_Q"]).reshape(B, T, n_heads, D)
-    k = _project(x, p["W_K"], p["b_K"]).reshape(B, T, n_heads, D)
-    v = _project(x, p["W_V"], p["b_V"]).reshape(B, T, n_heads, D)
+    q = project(x, p["W_Q"], p["b_Q"]).reshape(B, T, n_heads, D)
+    k = project(x, p["W_K"], p["b_K"]).reshape(B, T, n_heads, D)
+    v = project(x, p["W_V"], p["b_V"]).reshape(B, T, n_heads, D)
 
     # dividing q is cheaper than dividing the scores, of which there are more
-    scores = _by_head(q / math.sqrt(D)) @ _by_head(k).swapaxes(-1, -2)  # (B, H, T, T): query, key
+    scores = by_head(q / math.sqrt(D)) @ by_head(k).swapaxes(-1, -2)  # (B, H, T, T): query, key
     scores += causal_mask(T, T, x.dtype)
     pattern = softmax(scores)  # (B, H, T, T)
-    z = np.ascontiguousarray(_by_head(pattern @ _by_head(v)))  # (B, T, H, D)
-    out = _project(z.reshape(B, T, C), p["W_O"], p["b_O"])  # (B, T, C)
+    z = np.ascontiguousarray(by_head(pattern @ by_head(v)))  # (B, T, H, D)
+    out = project(z.reshape(B, T, C), p["W_O"], p["b_O"])  # (B, T, C)
     return out, {"q": q, "k": k, "v": v, "attn_scores": scores, "pattern": pattern, "z": z}
 
 
@@ -95,28 +95,28 @@ def attention_backward(
     dp = {}
 
     # out = z @ W_O + b_O
-    dz, dp["W_O"], dp["b_O"] = _project_backward(dout, z.reshape(B, T, C), p["W_O"])
-    dz = _by_head(dz.reshape(q.shape))  # (B, H, T, D)
+    dz, dp["W_O"], dp["b_O"] = project_backward(dout, z.reshape(B, T, C), p["W_O"])
+    dz = by_head(dz.reshape(q.shape))  # (B, H, T, D)
     # z = pattern @ v
-    dpattern = dz @ _by_head(v).swapaxes(-1, -2)  # (B, H, T, T)
+    dpattern = dz @ by_head(v).swapaxes(-1, -2)  # (B, H, T, T)
     dv = pattern.swapaxes(-1, -2) @ dz  # (B, H, T, D)
     # pattern = softmax(scores); where the mask made pattern 0, dscores is exactly 0
     dpattern -= np.einsum("bhqk,bhqk->bhq", dpattern, pattern)[..., None]
     dpattern *= pattern
     dscores = dpattern  # (B, H, T, T)
     # scores = (q / sqrt(D)) @ k.T
-    dq = dscores @ _by_head(k / math.sqrt(D))  # (B, H, T, D)
-    dk = dscores.swapaxes(-1, -2) @ _by_head(q / math.sqrt(D))  # (B, H, T, D)
+    dq = dscores @ by_head(k / math.sqrt(D))  # (B, H, T, D)
+    dk = dscores.swapaxes(-1, -2) @ by_head(q / math.sqrt(D))  # (B, H, T, D)
     # q = x @ W_Q + b_Q, and so on: x was used three times, so three gradients add up
     dx = np.zeros_like(x)
     for name, d in (("Q", dq), ("K", dk), ("V", dv)):
-        d = _by_head(d).reshape(B, T, C)
-        dx_part, dp["W_" + name], dp["b_" + name] = _project_backward(d, x, p["W_" + name])
+        d = by_head(d).reshape(B, T, C)
+        dx_part, dp["W_" + name], dp["b_" + name] = project_backward(d, x, p["W_" + name])
         dx += dx_part
     return dx, dp
 
 
-def _project(x: np.ndarray, W: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+def project(x: np.ndarray, W: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """Apply ``x @ W + b`` to the last axis; one large product is faster than B small ones."""
     y = (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], -1)
     if b is not None:
@@ -124,15 +124,15 @@ def _project(x: np.ndarray, W: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     return y
 
 
-def _project_backward(
+def project_backward(
     dy: np.ndarray, x: np.ndarray, W: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Backward of :func:`_project`: dx, dW, db."""
+    """Backward of :func:`project`: dx, dW, db."""
     flat_dy, flat_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
     return (flat_dy @ W.T).reshape(x.shape), flat_x.T @ flat_dy, flat_dy.sum(axis=0)
 
 
-def _by_head(a: np.ndarray) -> np.ndarray:
+def by_head(a: np.ndarray) -> np.ndarray:
     """(B, T, H, D) to (B, H, T, D), or back."""
     return a.swapaxes(1, 2)
 

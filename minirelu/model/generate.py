@@ -9,7 +9,7 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.model.attention import causal_mask, softmax
+from minirelu.model.attention import by_head, causal_mask, project, softmax
 from minirelu.model.embedding import embedding_forward, unembedding_forward
 from minirelu.model.layernorm import layernorm_forward
 from minirelu.model.relu_mlp import relu_mlp_forward
@@ -97,24 +97,19 @@ def _cached_attention(
     x: np.ndarray, p: Mapping[str, np.ndarray | None], config: ModelConfig, cache: Cache, l: int
 ) -> np.ndarray:
     """Attention of new positions to themselves and to all cached ones: (B, T, C)."""
-    B, T, C = x.shape
-    start, stop = cache.length, cache.length + T
+    start, stop = cache.length, cache.length + x.shape[1]
+    cache.k[l, :, start:stop] = project(x, p["W_K"], p["b_K"])
+    cache.v[l, :, start:stop] = project(x, p["W_V"], p["b_V"])
 
-    def project(name: str, x: np.ndarray) -> np.ndarray:
-        y = x @ p[f"W_{name}"]
-        return y if p[f"b_{name}"] is None else y + p[f"b_{name}"]
+    def heads(a: np.ndarray) -> np.ndarray:  # (B, t, C) to (B, H, t, D)
+        return by_head(a.reshape(*a.shape[:2], config.n_heads, config.d_head))
 
-    def by_head(a: np.ndarray) -> np.ndarray:  # (B, t, C) to (B, H, t, D)
-        return a.reshape(B, -1, config.n_heads, config.d_head).swapaxes(1, 2)
-
-    cache.k[l, :, start:stop] = project("K", x)
-    cache.v[l, :, start:stop] = project("V", x)
-    q = by_head(project("Q", x))
-    k, v = by_head(cache.k[l, :, :stop]), by_head(cache.v[l, :, :stop])
+    q = heads(project(x, p["W_Q"], p["b_Q"]))
+    k, v = heads(cache.k[l, :, :stop]), heads(cache.v[l, :, :stop])
     scores = q @ k.swapaxes(-1, -2) / math.sqrt(config.d_head)  # (B, H, T, stop)
-    pattern = softmax(scores + causal_mask(T, stop, x.dtype))
-    z = (pattern @ v).swapaxes(1, 2).reshape(B, T, C)
-    return project("O", z)
+    pattern = softmax(scores + causal_mask(x.shape[1], stop, x.dtype))
+    z = by_head(pattern @ v).reshape(x.shape)
+    return project(z, p["W_O"], p["b_O"])
 
 
 def generate(
@@ -169,7 +164,7 @@ def generate(
     """
     if len(prompt) == 0:
         raise UserError("the prompt is empty; give it one token at least")
-    if not temperature >= 0:
+    if not (temperature >= 0 and math.isfinite(temperature)):
         raise UserError(f"temperature: {temperature} is not allowed; it must be 0 or more")
     if top_k < 0:
         raise UserError(f"top_k: {top_k} is not allowed; it must be 0 or more")
@@ -196,6 +191,6 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int, rng: np.random.Gen
     if 0 < top_k < logits.size:
         kth = np.partition(logits, -top_k)[-top_k]
         logits = np.where(logits < kth, -np.inf, logits)
-    # subtracting the largest first, a tiny temperature cannot make inf - inf
-    probs = softmax((logits - logits.max()) / temperature)
+    with np.errstate(over="ignore"):  # a tiny temperature makes all but the largest -inf
+        probs = softmax((logits - logits.max()) / temperature)
     return int(rng.choice(logits.size, p=probs))

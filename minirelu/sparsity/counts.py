@@ -211,16 +211,25 @@ class UnitCounts:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], config: ModelConfig) -> UnitCounts:
-        """Undo :meth:`to_arrays`."""
+        """Undo :meth:`to_arrays`; raises KeyError or ValueError where they are of another model."""
         counts = cls(config, int(arrays["batch_tokens"]))
         counts.n_sequences = int(arrays["n_sequences"])
         counts.n_batches = int(arrays["n_batches"])
         counts.sequence_length = int(arrays["sequence_length"])
         counts._open_sequences = int(arrays["open_sequences"])
         counts._histograms = [arrays["in_sequence"]] if counts.n_sequences else []
-        for l in range(config.n_layers):
-            counts.tokens_on[l] = arrays[f"tokens_on.{l}"]
-            counts.sequences_on[l] = arrays[f"sequences_on.{l}"]
-            counts.batches_on[l] = arrays[f"batches_on.{l}"]
-            counts._open_on[l] = arrays[f"open_on.{l}"]
+        shape = (counts.n_sequences, config.n_layers, counts.sequence_length + 1)
+        if arrays["in_sequence"].shape != shape:
+            raise ValueError(f"in_sequence has shape {arrays['in_sequence'].shape}, not {shape}")
+        for name, per_layer in (
+            ("tokens_on", counts.tokens_on),
+            ("sequences_on", counts.sequences_on),
+            ("batches_on", counts.batches_on),
+            ("open_on", counts._open_on),
+        ):
+            for l, empty in enumerate(per_layer):
+                array = arrays[f"{name}.{l}"]
+                if array.shape != empty.shape or array.dtype != empty.dtype:
+                    raise ValueError(f"{name}.{l} is of another model")
+                per_layer[l] = array
         return counts

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from minirelu.errors import UserError
-from minirelu.text.corpus import Document, shown
+from minirelu.errors import UserError, one_line, shown
+from minirelu.text.corpus import Document, OnRead
 from minirelu.text.tokenizer import Tokenizer
 
-_BIGRAM_TOKENS = 20_000_000  # training tokens that the bigram yardstick counts, at most
+_COUNTED_TOKENS = 20_000_000  # training tokens that the yardsticks count, at most
 
 
-def write_tokens(file: Path, documents: Iterable[Document], tokenizer: Tokenizer) -> int:
+def write_tokens(
+    file: Path,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    on_read: OnRead = lambda n: None,
+) -> int:
     """Encode documents one after the other into an ``.npy`` file, in bounded memory.
 
     Parameters
@@ -23,6 +29,8 @@ def write_tokens(file: Path, documents: Iterable[Document], tokenizer: Tokenizer
     documents : iterable of Document
     tokenizer : Tokenizer
         its ``end`` token goes behind every document.
+    on_read : callable
+        called with the number of bytes, piece by piece: for a progress bar.
 
     Returns
     -------
@@ -42,6 +50,7 @@ def write_tokens(file: Path, documents: Iterable[Document], tokenizer: Tokenizer
         for document in documents:
             for text in document.chunks():
                 n += _append(f, tokenizer.encode(text), dtype)
+                on_read(len(text.encode("utf-8")))
             if tokenizer.end is not None:
                 n += _append(f, [tokenizer.end], dtype)
         f.seek(0)
@@ -54,12 +63,22 @@ def _append(f, ids: list[int], dtype: np.dtype) -> int:
     return len(ids)
 
 
-def open_tokens(file: Path) -> np.ndarray:
-    """Map an ``.npy`` file of tokens into memory, read-only; nothing is loaded yet."""
+def open_tokens(file: Path, ndim: int = 1) -> np.ndarray:
+    """Map an ``.npy`` file of tokens into memory, read-only; nothing is loaded yet.
+
+    Raises
+    ------
+    UserError
+        where it is no such file, claims more than it holds, or holds no whole numbers.
+    """
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise UserError(f"cannot read the tokens {shown(file)}: {e}") from None
+        tokens = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as e:
+        raise UserError(f"cannot read the tokens {shown(file)}: {one_line(e)}") from None
+    whole = isinstance(tokens, np.ndarray) and tokens.dtype.kind in "iu"
+    if not whole or tokens.ndim != ndim or tokens.size == 0:
+        raise UserError(f"{shown(file)} is damaged: it holds no tokens of the right kind and shape")
+    return tokens
 
 
 def batch(tokens: np.ndarray, step: int, batch_size: int, n_ctx: int, seed: int) -> np.ndarray:
@@ -98,7 +117,7 @@ def make_probe(tokens: np.ndarray, n_tokens: int, n_ctx: int) -> np.ndarray:
     ----------
     tokens : ndarray, (n,)
     n_tokens : int
-        wanted; rounded down to whole sequences, and to what there is.
+        wanted; rounded down to whole sequences (one at least), and to what there is.
     n_ctx : int
 
     Returns
@@ -143,7 +162,7 @@ def yardsticks(tokens: np.ndarray, probe: np.ndarray, d_vocab: int) -> dict[str,
     >>> {name: round(nats, 2) for name, nats in yardsticks(text, text[None, :20], 2).items()}
     {'uniform': 0.69, 'unigram': 0.69, 'bigram': 0.01}
     """
-    tokens = np.asarray(tokens[:_BIGRAM_TOKENS], dtype=np.int64)
+    tokens = np.asarray(tokens[:_COUNTED_TOKENS], dtype=np.int64)
     before, after = probe[:, :-1].ravel(), probe[:, 1:].ravel()
     unigram = (np.bincount(tokens, minlength=d_vocab) + 1) / (len(tokens) + d_vocab)
 

@@ -7,13 +7,14 @@ import hashlib
 import itertools
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from minirelu.config import TextConfig
-from minirelu.errors import UserError, printable
+from minirelu.errors import UserError, shown
 
+OnRead = Callable[[int], None]
 CHUNK = 1 << 20  # bytes read at a time: memory stays small however large the corpus
 _STDLIB_LEAVE_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
 
@@ -57,6 +58,8 @@ class Document:
                 raise UserError(
                     f"{shown(self.path)} is not UTF-8 text (byte {where}); convert it first"
                 ) from None
+            if done == 0:
+                held = held.removeprefix("\ufeff")  # a byte order mark is no text
             done += len(raw)
             cut = held.rfind("\n") + 1 if raw else 0
             cut = cut or len(held)
@@ -83,8 +86,18 @@ class Corpus:
     val: tuple[Document, ...]
     skipped: int = 0
 
-    def describe(self) -> dict[str, object]:
+    @property
+    def size(self) -> int:
+        """Bytes of all documents."""
+        return sum(d.size for d in (*self.train, *self.val))
+
+    def describe(self, on_read: OnRead = lambda n: None) -> dict[str, object]:
         """Read everything once: check that it is UTF-8, count it, and take its digest.
+
+        Parameters
+        ----------
+        on_read : callable
+            called with the number of bytes, piece by piece: for a progress bar.
 
         Returns
         -------
@@ -100,7 +113,9 @@ class Corpus:
         for document in (*self.train, *self.val):
             digest.update(f"{document.name}\0{document.size}\0".encode("utf-8", "surrogateescape"))
             for text in document.chunks():
-                digest.update(text.encode("utf-8"))
+                raw = text.encode("utf-8")
+                digest.update(raw)
+                on_read(len(raw))
         return {
             "corpus": self.name,
             "sha256": digest.hexdigest(),
@@ -141,10 +156,10 @@ def open_corpus(config: TextConfig) -> Corpus:
     """
     if config.corpus == "stdlib":
         root = Path(sysconfig.get_path("stdlib"))
-        documents = _documents(root, only=".py", leave_out=_STDLIB_LEAVE_OUT)[0]
+        documents, _ = _documents(root, only=".py", leave_out=_STDLIB_LEAVE_OUT)
         skipped = 0  # what is left out is left out by rule
     else:
-        root = Path(config.corpus).expanduser()
+        root = Path(os.path.expanduser(config.corpus))
         if root.is_file():
             return _single_file(root, config)
         if not root.exists():
@@ -152,19 +167,30 @@ def open_corpus(config: TextConfig) -> Corpus:
                 f"no such corpus: {shown(root)}; give a UTF-8 file, a folder of them, or 'stdlib'"
             )
         documents, skipped = _documents(root)
-        if not documents:
-            raise UserError(f"no text in the folder {shown(root)} ({skipped} other files)")
+    if not documents:
+        raise UserError(f"no text in the folder {shown(root)} ({skipped} other files)")
     if len(documents) == 1:
-        return _single_file(documents[0].path, config)
+        return _single_file(documents[0].path, config, skipped)
     return _split(documents, config, skipped)
 
 
 def _documents(
     root: Path, only: str = "", leave_out: set[str] = frozenset()
 ) -> tuple[list[Document], int]:
-    """List the text files below a folder, hidden ones left out, and count the others."""
+    """List the text files below a folder, and count the others.
+
+    Hidden files are left out, and so are run folders: their own text is none to learn from.
+    """
+
+    def refuse(e: OSError) -> None:
+        raise UserError(f"cannot read {shown(e.filename)}: {e.strerror}")
+
     found, skipped = [], 0
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, onerror=refuse):
+        if {"config.toml", "metrics.jsonl"} <= set(files):
+            subfolders.clear()
+            skipped += len(files)
+            continue
         subfolders[:] = sorted(
             d for d in subfolders if not d.startswith((".", "__pycache__")) and d not in leave_out
         )
@@ -193,7 +219,7 @@ def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpu
     if config.limit_mb:
         within = _as_fit(within, config.limit_mb * 1e6) or within[:1]
     if len(within) == 1:
-        return _single_file(within[0].path, config)
+        return _single_file(within[0].path, config, skipped)
     size = sum(d.size for d in within)
     val = _as_fit(within, config.val_fraction * size) or [min(within, key=lambda d: d.size)]
     held_out = {d.name for d in val}
@@ -218,17 +244,17 @@ def _as_fit(documents: list[Document], budget: float) -> list[Document]:
     return taken
 
 
-def _single_file(path: Path, config: TextConfig) -> Corpus:
+def _single_file(path: Path, config: TextConfig, skipped: int = 0) -> Corpus:
     """Split one file into a first part to train on and a last part to validate on."""
     size = path.stat().st_size
     if size == 0:
         raise UserError(f"the corpus {shown(path)} is empty")
-    stop = min(size, int(config.limit_mb * 1e6) or size)
+    stop = min(size, max(1, int(config.limit_mb * 1e6)) if config.limit_mb else size)
     stop = _next_line(path, stop, size)
     cut = _next_line(path, int(stop * (1 - config.val_fraction)), stop)
     train = Document(path.name + " (first part)", path, 0, cut)
     val = Document(path.name + " (last part)", path, cut, stop)
-    return Corpus(config.corpus, (train,), (val,))
+    return Corpus(config.corpus, (train,), (val,), skipped)
 
 
 def _next_line(path: Path, near: int, end: int) -> int:
@@ -246,8 +272,3 @@ def _next_line(path: Path, near: int, end: int) -> int:
     while inside < len(ahead) and ahead[inside] & 0xC0 == 0x80:
         inside += 1
     return near + inside
-
-
-def shown(path: Path | str) -> str:
-    """A path that is safe to print, whatever its name holds."""
-    return printable(str(path)).replace("\n", "\\n")

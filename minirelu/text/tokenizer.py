@@ -9,12 +9,12 @@ from tokenizers import Tokenizer as _Tokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minirelu.config import TextConfig
-from minirelu.errors import UserError, one_line
-from minirelu.text.corpus import Corpus, shown
+from minirelu.errors import UserError, one_line, shown
+from minirelu.text.corpus import Corpus
 
 END = "<|endoftext|>"  # token 0 of our own tokenizers; stands behind every document
 SMALLEST = 257  # END and the 256 bytes
-_TRAIN_ON = 50_000_000  # bytes of text that merges are learned from, at most
+_TRAIN_ON = 50_000_000  # characters of text that merges are learned from, at most
 
 
 class Tokenizer:
@@ -80,7 +80,9 @@ class Tokenizer:
             return cls(_Tokenizer.from_str(Path(file).read_text(encoding="utf-8")))
         except OSError as e:
             raise UserError(f"cannot read the tokenizer {shown(file)}: {e.strerror}") from None
-        except Exception as e:  # the library raises nothing more specific
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # the library raises nothing more specific, and may panic
             raise UserError(f"{shown(file)} is not a tokenizer: {one_line(e)}") from None
 
     def to_json(self) -> str:

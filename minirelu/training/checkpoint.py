@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -14,9 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from minirelu.config import ModelConfig
-from minirelu.errors import UserError, one_line
-from minirelu.model.parameters import Parameters, parameter_shapes
-from minirelu.text.corpus import shown
+from minirelu.errors import UserError, one_line, shown
+from minirelu.model.parameters import Parameters, n_params
 from minirelu.training.files import read_json, replacing_folder, sha256
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -57,14 +57,24 @@ def save_checkpoint(
     OSError
         such as a full disk; earlier checkpoints are left as they were.
     """
-    with replacing_folder(checkpoint_folder(checkpoints, step)) as folder:
+    final = checkpoint_folder(checkpoints, step)
+    if final.exists() and step not in checkpoint_steps(checkpoints, resumable=True):
+        shutil.rmtree(final)  # part of it was removed: it is made anew, with the same content
+    with replacing_folder(final) as folder:
         moments = {f"m.{name}": a for name, a in m.items()}
         moments |= {f"v.{name}": a for name, a in v.items()}
         for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, moments)):
             save_tensors(folder / file, tensors)
-        digests = {file: sha256(folder / file) for file in (MODEL, OPTIMIZER)}
-        text = json.dumps({"step": step, **state, "sha256": digests}, indent=1)
-        (folder / STATE).write_text(text, encoding="utf-8")
+        content = {"step": step, **state}
+        content["sha256"] = {file: sha256(folder / file) for file in (MODEL, OPTIMIZER)}
+        content["state_sha256"] = _state_digest(content)
+        (folder / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    """Digest of everything in ``state.json`` but itself."""
+    rest = {key: value for key, value in state.items() if key != "state_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def save_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -77,12 +87,22 @@ def save_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def load_state(checkpoints: Path, step: int) -> dict[str, Any]:
-    """Read ``state.json``."""
-    file = checkpoint_folder(checkpoints, step) / STATE
-    state = read_json(file)
-    if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict):
-        raise UserError(f"{shown(file)} is not the state of a checkpoint")
+    """Read ``state.json``; raises if it is not what was written for this step."""
+    folder = checkpoint_folder(checkpoints, step)
+    state = read_json(folder / STATE)
+    if not isinstance(state, dict) or state.get("state_sha256") != _state_digest(state):
+        raise damaged(folder, STATE, "its digest is not the one it was written with")
+    if state["step"] != step:
+        raise damaged(folder, STATE, f"it belongs to step {state['step']}")
     return state
+
+
+def damaged(folder: Path, name: str, why: str) -> UserError:
+    """Return the error that names a file of a checkpoint, and says what can be done."""
+    return UserError(
+        f"the checkpoint file {shown(folder / name)} is damaged: {why}; remove the folder "
+        f"{shown(folder)} to use an earlier one"
+    )
 
 
 def load_params(checkpoints: Path, step: int, config: ModelConfig) -> Parameters:
@@ -117,10 +137,7 @@ def _verified(checkpoints: Path, step: int, name: str) -> Path:
     if not file.is_file():
         raise UserError(f"the checkpoint {shown(folder)} has no {name}")
     if sha256(file) != load_state(checkpoints, step)["sha256"].get(name):
-        raise UserError(
-            f"the checkpoint file {shown(file)} is damaged: its digest is not the one in {STATE}; "
-            f"remove the folder {shown(folder)} to use an earlier one"
-        )
+        raise damaged(folder, name, f"its digest is not the one in {STATE}")
     return file
 
 
@@ -160,6 +177,9 @@ def thin_out(checkpoints: Path, keep_weights: Iterable[int], keep_resumable: int
     """Remove what need not stay: older optimizer states, and weights beyond the disk budget."""
     resumable = checkpoint_steps(checkpoints, resumable=True)[-keep_resumable:]
     keep_weights = set(keep_weights)
+    for folder in checkpoints.glob("step_*"):
+        if not (folder / STATE).is_file():  # a removal that was cut short
+            shutil.rmtree(folder, ignore_errors=True)
     for step in checkpoint_steps(checkpoints):
         folder = checkpoint_folder(checkpoints, step)
         if step in resumable:
@@ -172,4 +192,4 @@ def thin_out(checkpoints: Path, keep_weights: Iterable[int], keep_resumable: int
 
 def weight_bytes(config: ModelConfig) -> int:
     """Size of one checkpoint's weights on disk."""
-    return 4 * sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())
+    return 4 * n_params(config)

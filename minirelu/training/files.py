@@ -9,18 +9,18 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from minirelu.errors import UserError, one_line
-from minirelu.text.corpus import shown
+from minirelu.errors import UserError, one_line, shown
 
 
 def sync(path: Path) -> None:
-    """Make sure that a file, or a folder's list of names, has reached the disk."""
+    """Hand a file, or a folder's list of names, to the disk (as ``fsync`` does)."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders
     fd = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it becomes ``path``, which must not exist, when done."""
+    """Give a temporary folder to fill; it becomes ``path``, new or empty till then, when done."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by a crash
     temporary.mkdir(parents=True)
@@ -54,6 +54,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             sync(file)
         sync(temporary)
+        if path.is_dir():
+            path.rmdir()  # only if it is empty
         os.rename(temporary, path)
         sync(path.parent)
     finally:
@@ -82,6 +84,15 @@ def locked(file: IO[bytes], otherwise: str) -> Iterator[None]:
     yield  # closing the file unlocks it
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a crash left half-written under temporary names."""
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file."""
     with replacing(path) as temporary:
@@ -91,10 +102,10 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file, or raise a :class:`UserError` that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise UserError(f"cannot read {shown(path)}: {e.strerror}") from None
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"{shown(path)} is damaged: {one_line(e)}") from None
 
 
@@ -111,6 +122,10 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed ``.npz`` file."""
     with replacing(path) as temporary, open(temporary, "wb") as f:
         np.savez_compressed(f, **arrays)
+
+
+# What zipfile, zlib and NumPy raise for damaged archives.
+_DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_arrays(path: Path, largest: int = 1 << 30) -> dict[str, np.ndarray]:
@@ -133,7 +148,7 @@ def read_arrays(path: Path, largest: int = 1 << 30) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except OSError as e:
         raise UserError(f"cannot read {shown(path)}: {e.strerror or one_line(e)}") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+    except _DAMAGED as e:
         raise UserError(f"{shown(path)} is damaged: {one_line(e)}") from None
 
 
@@ -151,12 +166,14 @@ def _check_header(f, size: int) -> None:
 
 
 @contextlib.contextmanager
-def explained(doing: str, consolation: str = "") -> Iterator[None]:
+def explained(doing: str, left: str = "") -> Iterator[None]:
     """Turn failures of the disk into one line: what was being done, why not, what is left."""
     try:
         yield
     except OSError as e:
-        reason = "the disk is full" if e.errno == errno.ENOSPC else (e.strerror or str(e))
+        full = e.errno == errno.ENOSPC
+        reason = "the disk is full" if full else (e.strerror or str(e))
         where = f" ({shown(e.filename)})" if e.filename else ""
-        tail = f"; {consolation}" if consolation else ""
-        raise UserError(f"{doing} failed: {reason}{where}{tail}") from e
+        tail = f"; {left}" if left else ""
+        advice = "; free some space and try again" if full else ""
+        raise UserError(f"{doing} failed: {reason}{where}{tail}{advice}") from e

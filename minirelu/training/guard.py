@@ -17,7 +17,7 @@ from minirelu.training.state import State
 
 
 def not_finite(
-    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float
+    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float = 0.0
 ) -> UserError:
     """Return the error that says at which step and in which tensor the first NaN or Inf is."""
     what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"

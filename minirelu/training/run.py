@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,14 +15,19 @@ from typing import Any
 import numpy as np
 
 from minirelu.config import Config, ModelConfig, read_toml
-from minirelu.errors import UserError, one_line
-from minirelu.model.parameters import Parameters
+from minirelu.errors import UserError, one_line, shown
+from minirelu.model.parameters import Parameters, n_params
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.text.batches import make_probe, open_tokens, write_tokens, yardsticks
-from minirelu.text.corpus import open_corpus, shown
+from minirelu.text.corpus import open_corpus
 from minirelu.text.tokenizer import Tokenizer
 from minirelu.training.checkpoint import checkpoint_steps, load_params
 from minirelu.training.files import explained, read_arrays, read_json, replacing_folder, write_text
+
+YARDSTICKS = ("uniform", "unigram", "bigram")
+# What a probe's record has for each layer.
+MEASURES = ("per_token", "per_sequence", "per_batch")
+MEASURES += ("median_in_sequence_used", "median_in_sequence_all")
 
 
 class Run:
@@ -69,12 +75,28 @@ class Run:
     @property
     def made_with(self) -> dict[str, Any]:
         """Versions and platform that the run was made with."""
-        return read_toml(self.folder / "config.toml").get("made_with", {})
+        table = read_toml(self.folder / "config.toml").get("made_with", {})
+        return table if isinstance(table, dict) else {}
 
     @property
     def corpus(self) -> dict[str, Any]:
         """What was read: counts, SHA-256, and the yardsticks in nats per token."""
-        return read_json(self.folder / "corpus.json")
+        file = self.folder / "corpus.json"
+        facts = read_json(file)
+        marks = facts.get("yardsticks") if isinstance(facts, dict) else None
+        whole = isinstance(marks, dict) and all(
+            isinstance(facts.get(key), int)
+            for part in ("train", "val")
+            for key in (f"{part}_documents", f"{part}_bytes", f"{part}_tokens")
+        )
+        if not whole or not all(isinstance(marks.get(m), float) for m in YARDSTICKS):
+            raise UserError(f"{shown(file)} is damaged: it is not complete")
+        return {
+            "corpus": "",
+            "sha256": "",
+            **facts,
+            "yardsticks": {m: marks[m] for m in YARDSTICKS},
+        }
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -84,12 +106,20 @@ class Run:
     @cached_property
     def train_tokens(self) -> np.ndarray:
         """Training tokens, (n,), mapped from disk."""
-        return open_tokens(self.folder / "tokens" / "train.npy")
+        file = self.folder / "tokens" / "train.npy"
+        tokens = open_tokens(file)
+        if len(tokens) <= self.config.n_ctx:
+            raise UserError(f"{shown(file)} is damaged: it has {len(tokens)} tokens only")
+        return tokens
 
     @cached_property
     def probe_tokens(self) -> np.ndarray:
         """The probe, (sequences, n_ctx + 1): ``[:, :-1]`` the inputs, ``[:, 1:]`` the targets."""
-        return np.array(open_tokens(self.folder / "probe.npy"))
+        file = self.folder / "probe.npy"
+        probe = np.array(open_tokens(file, ndim=2))
+        if probe.shape[1] != self.config.n_ctx + 1:
+            raise UserError(f"{shown(file)} is damaged: its sequences have another length")
+        return probe
 
     @property
     def checkpoints(self) -> Path:
@@ -128,22 +158,20 @@ class Run:
 
         A last line that a crash cut short is left out.
         """
+        file = self.folder / "metrics.jsonl"
         try:
-            text = (self.folder / "metrics.jsonl").read_text(encoding="utf-8")
+            *lines, _ = file.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
         records = []
-        lines = text.splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
-            if number == len(lines) and not line.endswith("\n"):
-                break
             try:
                 record = json.loads(line)
-            except ValueError:
-                where = f"{shown(self.folder / 'metrics.jsonl')}, line {number}"
-                raise UserError(f"{where} is damaged") from None
-            if record.get("kind") == kind:
-                records.append(record)
+                if record["kind"] == kind:
+                    _check_record(record, self.config.n_layers)
+                    records.append(record)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise UserError(f"{shown(file)}, line {number} is damaged") from None
         return records
 
     def counts_file(self, step: int) -> Path:
@@ -155,8 +183,20 @@ class Run:
         file = self.counts_file(step)
         try:
             return UnitCounts.from_arrays(read_arrays(file), self.config)
-        except KeyError as e:
-            raise UserError(f"{shown(file)} is damaged: it has no {one_line(e)}") from None
+        except (KeyError, TypeError, ValueError) as e:
+            raise UserError(f"{shown(file)} is damaged: {one_line(e)}") from None
+
+
+def _check_record(record: dict[str, Any], n_layers: int) -> None:
+    """Raise a ValueError, TypeError or KeyError where a record is not what training writes."""
+    float(record["loss" if record["kind"] == "train" else "val_loss"])
+    int(record["step"]), int(record["tokens"])
+    if record["kind"] == "probe":
+        int(record["probe_tokens"]), int(record["batch_tokens"])
+        for measure in MEASURES:
+            values = record[measure]
+            if len(values) != n_layers or not all(v is None or 0 <= v <= 1 for v in values):
+                raise ValueError(measure)
 
 
 def made_with() -> dict[str, Any]:
@@ -182,11 +222,30 @@ def refuse_taken(folder: Path) -> None:
             f"{shown(folder)} holds a run already; choose another --out, or go on with "
             f"minirelu train --resume {shown(folder)}"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    new_or_empty = not os.path.lexists(folder) or (
+        folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    )
+    if not new_or_empty or folder.resolve() == Path.cwd().resolve():
         raise UserError(f"{shown(folder)} exists and is not an empty folder; choose another --out")
 
 
-def create_run(settings: Config, folder: str | Path) -> Run:
+def refuse_too_large(config: ModelConfig) -> None:
+    """Raise if weights, gradients and Adam's two moments alone are more than this machine has."""
+    needed = 4 * 4 * n_params(config)
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        return
+    if needed > there:
+        raise UserError(
+            f"a model of {n_params(config):,} parameters needs {needed / 1e9:.0f} GB to train and "
+            f"this machine has {there / 1e9:.0f} GB; choose a smaller d_mlp, d_model or n_layers"
+        )
+
+
+def create_run(
+    settings: Config, folder: str | Path, on_read: Callable[[int, int], None] = lambda n, of: None
+) -> Run:
     """Read the corpus, make tokenizer, tokens, probe and yardsticks, and write a new run folder.
 
     The folder appears when all of this is done. ``d_vocab`` in the run's settings is the number
@@ -197,6 +256,8 @@ def create_run(settings: Config, folder: str | Path) -> Run:
     settings : Config
     folder : path
         must not exist, or be empty.
+    on_read : callable
+        called with bytes read since last time, and bytes to read in all: for a progress bar.
 
     Returns
     -------
@@ -211,15 +272,18 @@ def create_run(settings: Config, folder: str | Path) -> Run:
     folder = Path(folder)
     with explained(f"making the run folder {shown(folder)}"):
         refuse_taken(folder)
+        refuse_too_large(settings.model)
         corpus = open_corpus(settings.text)
-        facts = corpus.describe()
+
+        def read(n: int) -> None:  # everything is read twice: to check it, and to encode it
+            on_read(n, 2 * corpus.size)
+
+        facts = corpus.describe(read)
         tokenizer = Tokenizer.for_corpus(corpus, settings.text, settings.model.d_vocab)
-        if folder.is_dir():
-            folder.rmdir()  # it is empty
         with replacing_folder(folder) as new:
             (new / "tokens").mkdir()
-            n_train = write_tokens(new / "tokens" / "train.npy", corpus.train, tokenizer)
-            n_val = write_tokens(new / "tokens" / "val.npy", corpus.val, tokenizer)
+            n_train = write_tokens(new / "tokens" / "train.npy", corpus.train, tokenizer, read)
+            n_val = write_tokens(new / "tokens" / "val.npy", corpus.val, tokenizer, read)
             n_ctx = settings.model.n_ctx
             for part, n in (("training", n_train), ("validation", n_val)):
                 if n < n_ctx + 1:

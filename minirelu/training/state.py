@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from minirelu.config import Config
-from minirelu.errors import UserError
+from minirelu.errors import UserError, shown
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.text.corpus import shown
 from minirelu.training.checkpoint import (
     checkpoint_steps,
     load_moments,
@@ -38,9 +37,11 @@ class State:
 def save(run: Run, state: State, metrics: IO[bytes]) -> None:
     """Save a checkpoint, and thin out the earlier ones."""
     earlier = checkpoint_steps(run.checkpoints, resumable=True)
-    kept = f"the checkpoint of step {earlier[-1]} is intact; " if earlier else ""
-    go_on = f"{kept}free some space and go on with minirelu train --resume {shown(run.folder)}"
-    with explained(f"saving the checkpoint of step {state.step}", go_on if earlier else ""):
+    left = ""
+    if earlier:
+        resume = f"minirelu train --resume {shown(run.folder)}"
+        left = f"the checkpoint of step {earlier[-1]} is intact, go on from it with {resume}"
+    with explained(f"saving the checkpoint of step {state.step}", left):
         os.fsync(metrics.fileno())  # a checkpoint must not know of lines that the disk has lost
         save_checkpoint(
             run.checkpoints,
@@ -51,10 +52,12 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             config=run.settings.tables(),
             metrics_bytes=metrics.tell(),
         )
-        settings = run.settings.train
-        budget = settings.snapshot_budget_gb * 1e9
-        keep = kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
-        thin_out(run.checkpoints, keep)
+    settings = run.settings.train
+    budget = settings.snapshot_budget_gb * 1e9
+    with explained("removing checkpoints that are not needed any more"):
+        thin_out(
+            run.checkpoints, kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
+        )
 
 
 def load(run: Run, metrics: IO[bytes] | None = None) -> State:
@@ -69,7 +72,7 @@ def load(run: Run, metrics: IO[bytes] | None = None) -> State:
         refuse_changed(run, saved)
         params = load_params(run.checkpoints, steps[-1], config)
         m, v = load_moments(run.checkpoints, steps[-1], config)
-        state, metrics_bytes = State(steps[-1], params, m, v), int(saved["metrics_bytes"])
+        state, metrics_bytes = State(steps[-1], params, m, v), saved["metrics_bytes"]
     elif run.steps:
         raise UserError(
             f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
@@ -91,7 +94,7 @@ def load(run: Run, metrics: IO[bytes] | None = None) -> State:
 def refuse_changed(run: Run, saved: Mapping[str, Any]) -> None:
     """Raise, naming the settings, if they are not those that the checkpoint was made with."""
     where = f"{shown(run.folder)}: "
-    before = Config.from_tables(saved.get("config", {}), where)
+    before = Config.from_tables(saved["config"], where)
     changed = before.differences(run.settings)
     if changed:
         raise UserError(

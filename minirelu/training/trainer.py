@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from minirelu.config import ModelConfig, TrainConfig
+from minirelu.errors import shown
 from minirelu.model.activations import mlp_names
 from minirelu.model.cross_entropy import cross_entropy_forward
 from minirelu.model.parameters import Parameters, init_params
@@ -20,9 +21,8 @@ from minirelu.model.transformer import forward, loss_and_grads
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.usage import in_sequence_percentile, usage
 from minirelu.text.batches import batch
-from minirelu.text.corpus import shown
 from minirelu.training import adam
-from minirelu.training.files import explained, locked, write_arrays
+from minirelu.training.files import explained, locked, remove_leftovers, write_arrays
 from minirelu.training.guard import not_finite
 from minirelu.training.run import Run
 from minirelu.training.schedule import learning_rate, probe_steps
@@ -72,6 +72,7 @@ def train(
         open(run.folder / "metrics.jsonl", "ab", buffering=0) as metrics,
         locked(metrics, f"{shown(run.folder)} is being trained by another process"),
     ):
+        remove_leftovers(run.folder)
         state = load(run, metrics)
 
         def note(record: Record) -> None:
@@ -163,7 +164,8 @@ def probe(run: Run, state: State) -> Record:
     config, settings = run.config, run.settings.train
     tokens = run.probe_tokens
     n_ctx = config.n_ctx
-    bytes_each = state.params.flat.itemsize * n_ctx * sum(config.mlp_widths)
+    numbers_each = n_ctx * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * n_ctx)
+    bytes_each = state.params.flat.itemsize * numbers_each
     at_once = max(1, _PROBE_BYTES // bytes_each)
 
     counts, nats = UnitCounts(config), 0.0
@@ -174,6 +176,8 @@ def probe(run: Run, state: State) -> Record:
         )
         nats += cross_entropy_forward(logits, part[:, 1:])[0] * part[:, 1:].size
         counts.update(acts)
+    if not math.isfinite(nats):
+        raise not_finite(run, state, tokens, nats)
     with explained(f"saving the counts of step {state.step}"):
         write_arrays(run.counts_file(state.step), counts.to_arrays())
 

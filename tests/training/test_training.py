@@ -345,7 +345,7 @@ def test_state_that_is_none(tmp_path, text_file):
     run = new_run(tmp_path, text_file)
     mr.train(run)
     (run.checkpoints / "step_000012" / "state.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ValueError, match="not the state of a checkpoint"):
+    with pytest.raises(ValueError, match="state.json is damaged"):
         mr.train(run)
 
 
