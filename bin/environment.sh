@@ -1,13 +1,18 @@
-# Sourced by bin/minirelu and bin/test: makes a private environment (.venv in the checkout) on
+# Sourced by bin/minirelu and bin/test, which set $bin to this folder: makes a private environment (.venv in the checkout) on
 # first use and sets $python to its interpreter. Needs Python 3.10 or newer and a package index.
 #
 #   prepare EXTRAS     EXTRAS is "" or something like "[test]"
 
-root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+root=$(CDPATH= cd -- "$bin/.." && pwd)
 python=$root/.venv/bin/python
 
 find_python() {
-    for candidate in "${MINIRELU_PYTHON:-python3}" python3 python python3.13 python3.12 python3.11 python3.10; do
+    if [ -n "$MINIRELU_PYTHON" ]; then
+        set -- "$MINIRELU_PYTHON"
+    else
+        set -- python3 python python3.13 python3.12 python3.11 python3.10
+    fi
+    for candidate; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$candidate"
             return

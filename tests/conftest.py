@@ -83,7 +83,7 @@ def fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str:
     """Check the promise about mistakes: one line, exit code 2, no traceback; return the line."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line and not line.startswith("reading")]
+    lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("minirelu: ")
     for word in words:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from minirelu.cli.say import quoted, say
+
 
 @click.command()
 @click.argument("folder", type=click.Path())
@@ -26,4 +28,5 @@ def export(folder: str, kind: str, out: str, step: int | None) -> None:
 
     run = Run.open(folder)
     write_opt(run.params(step), run.config, out, run.tokenizer)
-    click.echo(f"wrote {out}; load it with OPTForCausalLM.from_pretrained({out!r})")
+    say(f"wrote {quoted(out)}")
+    say(f"next   in Python: OPTForCausalLM.from_pretrained({out!r})")

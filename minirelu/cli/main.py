@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
@@ -16,13 +15,19 @@ from minirelu.cli.train import train
 from minirelu.errors import UserError, one_line
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(minirelu.__version__, prog_name="minirelu")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Train small ReLU Transformers on a CPU, and see which of their hidden units fire.
 
     Begin with:  minirelu train
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (train, report, sample, export):
@@ -37,20 +42,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         code = cli.main(arguments, prog_name="minirelu", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as e:
-        click.echo(e.format_message())
-        code = 0
     except click.ClickException as e:
         code = _fail(e.format_message())
     except UserError as e:
         code = _fail(e)
-    except BrokenPipeError:  # the reader of a pipe has left: `minirelu sample ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except OSError as e:
         code = _fail(f"{e.strerror or e}: {e.filename}" if e.filename else e)
     except MemoryError as e:
-        code = _fail(f"not enough memory ({e}); use more micro_batches or a smaller model")
+        code = _fail(f"not enough memory ({e}); choose a smaller model or more --micro-batches")
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped", err=True)
         code = 130

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from minirelu.cli.say import say
+
 
 @click.command()
 @click.argument("folder", type=click.Path())
@@ -18,6 +20,6 @@ def report(folder: str) -> None:
     from minirelu.training.run import Run
 
     page = write_report(Run.open(folder))
-    click.echo(f"report   {page}")
-    click.echo(f"figures  {page.parent / 'figures'} (PNG and SVG)")
-    click.echo("next     open the page in a browser")
+    say(f"report   {page}")
+    say(f"figures  {page.parent / 'figures'} (PNG and SVG)")
+    say("next     open the page in a browser")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from minirelu.cli.say import say
+
 
 @click.command()
 @click.argument("folder", type=click.Path())
@@ -31,7 +33,7 @@ def sample(
       minirelu sample runs/small --prompt "def main("
       minirelu sample runs/small --prompt "import " --temperature 0 --tokens 50
     """
-    from minirelu.errors import UserError, printable
+    from minirelu.errors import UserError
     from minirelu.model.generate import generate
     from minirelu.training.run import Run
 
@@ -43,10 +45,10 @@ def sample(
     ids = tokenizer.encode_prompt(prompt) or [tokenizer.end or 0]
     settings = {"temperature": temperature, "top_k": top_k, "seed": seed}
     new = generate(run.params(step), ids, run.config, tokens, **settings, stop_at=tokenizer.end)
-    click.echo(printable(prompt), nl=False)
+    say(prompt, nl=False)
     for text in _as_text(new, tokenizer.decode):
-        click.echo(printable(text), nl=False)
-    click.echo()
+        say(text, nl=False)
+    say()
 
 
 def _as_text(ids, decode):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minirelu.cli.options import PRESET_HELP, given_settings, settings_options
+from minirelu.cli.say import quoted, say
 from minirelu.config import Config
 from minirelu.errors import UserError
 
@@ -58,7 +59,8 @@ def train(
         finished = _train_with_progress(run, stopping)
     if not finished:
         step = run.steps[-1]
-        click.echo(f"stopped at step {step}, all saved; go on with:  {_command(run, '--resume')}")
+        go_on = f"minirelu train --resume {quoted(run.folder)}"
+        say(f"stopped at step {step}, all saved; go on with:  {go_on}")
         raise SystemExit(130)
     _show_results(run)
 
@@ -84,14 +86,22 @@ def _prepare(
     preset: str | None, config_file: str | None, out: str | None, options: dict[str, Any]
 ) -> Run:
     """Make the folder of a new run."""
+    from tqdm import tqdm
+
     from minirelu.training.run import create_run, free_folder
 
     settings = Config.build(preset, config_file, options)
     folder = Path(out) if out else free_folder(preset or ("mine" if config_file else "small"))
-    click.echo(f"reading {settings.text.corpus} and making tokens ...", err=True)
-    run = create_run(settings, folder)
+    # disable=None: no bar where the output is not a terminal
+    with tqdm(desc="reading", unit="B", unit_scale=True, leave=False, disable=None) as bar:
+
+        def on_read(n: int, of: int) -> None:
+            bar.total = of
+            bar.update(n)
+
+        run = create_run(settings, folder, on_read)
     if run.config.d_vocab != settings.model.d_vocab:
-        click.echo(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has")
+        say(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has")
     return run
 
 
@@ -101,14 +111,14 @@ def _describe(run: Run) -> None:
     from minirelu.training.trainer import seconds_per_step
 
     for name, text in run_facts(run).items():
-        click.echo(f"{name:9} {text}")
+        say(f"{name:9} {text}")
     nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
-    click.echo(f"{'to beat':9} {nats} (nats per token)")
+    say(f"{'to beat':9} {nats} (nats per token)")
     left = run.settings.train.steps - _steps_done(run)
     if left:
         seconds = seconds_per_step(run) * left
-        click.echo(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
-    click.echo(f"{'folder':9} {run.folder}")
+        say(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
+    say(f"{'folder':9} {run.folder}")
 
 
 def _steps_done(run: Run) -> int:
@@ -126,11 +136,8 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
     n_layers = run.config.n_layers
     shown = list(range(n_layers)) if n_layers <= 8 else [0, 1, n_layers // 2, n_layers - 1]
     heading = " ".join(f"{'L' + str(l):>6}" for l in shown)
-    click.echo(
-        f"\n  step  val loss   share of hidden units on at a token, by layer\n{'':18}{heading}"
-    )
+    say(f"\n  step  val loss   share of hidden units on at a token, by layer\n{'':18}{heading}")
 
-    # disable=None: no bar where the output is not a terminal
     done = _steps_done(run)
     with tqdm(total=run.settings.train.steps, initial=done, unit="step", disable=None) as bar:
 
@@ -149,26 +156,20 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
 
 def _show_results(run: Run) -> None:
     """Print the table of layers, write the report, and name the next command."""
+    from minirelu.figures.usage_over_training import probes_of
     from minirelu.report.page import layer_rows, write_report
 
-    probe = run.probes()[-1]
-    click.echo(f"\nHidden units in use at step {probe['step']} (shares of each layer's units)\n")
+    probe = probes_of(run)[-1]
+    say(f"\nHidden units in use at step {probe['step']} (shares of each layer's units)\n")
     columns = ("layer", "per token", "per sequence", "per batch", "median in-sequence frequency")
-    click.echo("  ".join(f"{name:>12}" for name in columns))
+    say("  ".join(f"{name:>12}" for name in columns))
     for row in layer_rows(probe):
-        click.echo("  ".join(f"{cell:>12}" for cell in row.values()))
+        say("  ".join(f"{cell:>12}" for cell in row.values()))
     beaten = [name for name, x in run.corpus["yardsticks"].items() if probe["val_loss"] < x]
     verdict = f"better than {' and '.join(beaten)}" if beaten else "worse than every yardstick"
-    click.echo(f"\nvalidation loss {probe['val_loss']:.3f} nats per token: {verdict}")
-    click.echo(f"report  {write_report(run)}")
-    click.echo(f"next    {_command(run, 'sample')}")
-
-
-def _command(run: Run, what: str) -> str:
-    folder = f'"{run.folder}"' if " " in str(run.folder) else str(run.folder)
-    return (
-        f"minirelu train --resume {folder}" if what == "--resume" else f"minirelu sample {folder}"
-    )
+    say(f"\nvalidation loss {probe['val_loss']:.3f} nats per token: {verdict}")
+    say(f"report  {write_report(run)}")
+    say(f"next    minirelu sample {quoted(run.folder)}")
 
 
 def _duration(seconds: float) -> str:

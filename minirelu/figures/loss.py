@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minirelu.figures.style import INK, new_figure, step_axis
+from minirelu.figures.style import INK, house_style, new_figure, step_axis
 from minirelu.figures.usage_over_training import probes_of
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from minirelu.training.run import Run
 
 
+@house_style
 def loss(run: Run) -> Figure:
     """Training and validation loss over training, with the unigram and bigram yardsticks."""
     probes, train = probes_of(run), run.metrics("train")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,9 @@ STYLE = {
     "axes.grid": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 4,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.fontsize": 10,
     "savefig.dpi": 150,
     "svg.hashsalt": "minirelu",
 }
@@ -53,15 +56,25 @@ def layer_labels(n_layers: int) -> list[str]:
     return [f"layer {l}{ends.get(l, '')}" for l in range(n_layers)]
 
 
+def house_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Let a figure function draw with :data:`STYLE`, leaving matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: Any, **settings: Any) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(STYLE):
+            return draw(*arguments, **settings)
+
+    return styled
+
+
 def new_figure(title: str) -> tuple[Figure, Axes]:
-    """One empty panel in the house style, without pyplot and so without a display."""
-    import matplotlib as mpl
+    """One empty panel, without pyplot and so without a display."""
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axes = figure.add_subplot(title=title)
-    return figure, axes
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    return figure, figure.add_subplot(title=title)
 
 
 def step_axis(axes: Axes, tokens_per_step: int, last_step: int, log: bool = True) -> None:

@@ -6,7 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from minirelu.errors import UserError
-from minirelu.figures.style import layer_colors, layer_labels, new_figure, step_axis
+from minirelu.figures.style import (
+    house_style,
+    layer_colors,
+    layer_labels,
+    new_figure,
+    step_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +59,7 @@ def probes_of(run: Run) -> list[dict]:
     return probes
 
 
+@house_style
 def _by_layer(
     run: Run,
     measure: str,

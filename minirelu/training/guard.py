@@ -17,15 +17,17 @@ from minirelu.training.state import State
 
 
 def not_finite(
-    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float = 0.0
+    run: Run, state: State, sequences: np.ndarray, loss: float, grad_norm: float | None = None
 ) -> UserError:
     """Return the error that says at which step and in which tensor the first NaN or Inf is."""
     what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"
     tensor = first_not_finite(state.params, sequences, run.config)
     lr = learning_rate(state.step + 1, run.settings.train)
     kept = run.steps
+    at_probe = grad_norm is None
+    when = f"probe after step {state.step}" if at_probe else f"step {state.step + 1}"
     return UserError(
-        f"step {state.step + 1}: the {what}, first in {tensor}; training stopped, the weights of "
+        f"{when}: the {what}, first in {tensor}; training stopped, the weights of "
         f"step {kept[-1] if kept else 0} are kept; try a lower --learning-rate (it was {lr:.3g})"
     )
 

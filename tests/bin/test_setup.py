@@ -58,6 +58,17 @@ def test_first_call_sets_up_and_says_so_later_ones_do_not(checkout):
     assert result.stdout == "ran: --help\n" and done == [] and result.stderr == ""
 
 
+def test_a_link_from_elsewhere_works(checkout):
+    (checkout.parent / "link").symlink_to("a checkout/bin/minirelu")
+    (checkout.parent / "link2").symlink_to(checkout.parent / "link")
+    run(checkout, "train")
+    for link in ("link", "link2"):
+        result = subprocess.run(
+            [str(checkout.parent / link), "x"], capture_output=True, text=True, cwd="/"
+        )
+        assert result.stdout == "ran: x\n", result.stderr
+
+
 def test_interrupted_set_up_heals(checkout):
     result, _ = run(checkout, "train", broken=True)
     assert result.returncode == 2 and "set-up failed" in result.stderr and result.stdout == ""

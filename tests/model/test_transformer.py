@@ -117,7 +117,6 @@ def test_no_position_sees_a_later_one(odd):
     params, tokens = random_params(odd), random_tokens(odd, 1, 8)
     dlogits = np.zeros((1, 8, odd.d_vocab))
     dlogits[0, 3] = np.random.default_rng(0).normal(size=odd.d_vocab)
-    # Distinct tokens, so that each position's gradient can be told from W_pos alone.
     _, acts = mr.forward(params, tokens, odd)
     dW_pos = mr.backward(params, acts, dlogits, odd)["pos_embed.W_pos"]
     assert np.all(dW_pos[4:] == 0)

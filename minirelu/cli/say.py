@@ -1,0 +1,32 @@
+"""Printing: what comes from outside cannot steer the terminal, and a reader may leave."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from minirelu.errors import printable
+
+
+def say(text: object = "", nl: bool = True) -> None:
+    """Print to standard output, with control characters shown as escapes.
+
+    If the reader of a pipe has left (``minirelu train | head``), the work goes on in silence.
+    """
+    try:
+        click.echo(printable(str(text)), nl=nl)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+
+
+def quoted(path: str | Path) -> str:
+    """A path as one word of a command to copy.
+
+    >>> quoted("runs/small"), quoted("my run")
+    ('runs/small', "'my run'")
+    """
+    return shlex.quote(str(path))
