@@ -34,6 +34,7 @@ _HOME = {
     "usage": "minirelu.sparsity.usage",
     "in_sequence_percentile": "minirelu.sparsity.usage",
     "Run": "minirelu.training.run",
+    "create_run": "minirelu.training.prepare",
     "train": "minirelu.training.trainer",
 }
 __all__ = ["__version__", *_HOME]
@@ -59,5 +60,6 @@ if TYPE_CHECKING:
     from minirelu.model.transformer import backward, forward, loss_and_grads
     from minirelu.sparsity.counts import UnitCounts
     from minirelu.sparsity.usage import in_sequence_percentile, usage
+    from minirelu.training.prepare import create_run
     from minirelu.training.run import Run
     from minirelu.training.trainer import train

@@ -8,15 +8,15 @@ so a setting is described in one place only.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minirelu.errors import UserError, nearest, one_line, shown
+from minirelu.settings import Checked, setting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,66 +24,8 @@ else:
     import tomli as tomllib
 
 
-def setting(
-    kind: type,
-    help: str,
-    default: Any = dataclasses.MISSING,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    per_layer: bool = False,
-) -> Any:
-    """Describe one dataclass field: its type, its meaning and what it may be."""
-    described = {"kind": kind, "help": help, "low": low, "high": high}
-    described |= {"choices": choices, "per_layer": per_layer}
-    return field(default=default, metadata=described)
-
-
-class _Checked:
-    """Dataclass base that checks every field against its :func:`setting`, by name."""
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if f.metadata["per_layer"] and isinstance(value, (list, tuple)):
-                if not value:
-                    raise UserError(f"{f.name}: an empty list; give one number per layer")
-                checked = tuple(_check_value(f, v) for v in value)
-            else:
-                checked = _check_value(f, value)
-            object.__setattr__(self, f.name, checked)
-
-
-def _check_value(f: dataclasses.Field, value: Any) -> Any:
-    """Return ``value`` in the field's own type, or raise: field, value, what is allowed."""
-    kind, low, high = f.metadata["kind"], f.metadata["low"], f.metadata["high"]
-
-    if kind is int:
-        allowed = f"a whole number from {low} to {high}"
-        whole = hasattr(value, "__index__") and not isinstance(value, bool)
-        fine = whole and low <= int(value) <= high
-    elif kind is float:
-        allowed = f"a number from {low:g} to {high:g}"
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        fine = number and low <= value <= high  # false for a NaN
-    elif kind is bool:
-        allowed, fine = "true or false", isinstance(value, bool)
-    elif f.metadata["choices"]:
-        choices = f.metadata["choices"]
-        allowed, fine = "one of " + ", ".join(choices), value in choices
-        if isinstance(value, str) and not fine:
-            allowed += nearest(value, choices)
-    else:
-        allowed = "a text, in UTF-8"
-        fine = isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value != ""
-
-    if not fine:
-        raise UserError(f"{f.name}: {one_line(repr(value))} is not allowed; it must be {allowed}")
-    return kind(value)
-
-
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """The shape of a model. ``F = d_mlp``, ``C = d_model``, ``D = d_model // n_heads``.
 
     Raises
@@ -150,7 +92,7 @@ class ModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TextConfig(_Checked):
+class TextConfig(Checked):
     """What is read, and how it becomes tokens.
 
     >>> TextConfig().corpus
@@ -177,7 +119,7 @@ class TextConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrainConfig(_Checked):
+class TrainConfig(Checked):
     """How a model is trained and watched.
 
     >>> TrainConfig(steps=100).schedule

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minirelu as mr
-from minirelu.training.run import create_run
+from minirelu.training.prepare import create_run
 
 # Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
 ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)

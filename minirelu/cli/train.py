@@ -88,7 +88,7 @@ def _prepare(
     """Make the folder of a new run."""
     from tqdm import tqdm
 
-    from minirelu.training.run import create_run, free_folder
+    from minirelu.training.prepare import create_run, free_folder
 
     settings = Config.build(preset, config_file, options)
     folder = Path(out) if out else free_folder(preset or ("mine" if config_file else "small"))

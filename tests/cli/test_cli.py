@@ -151,7 +151,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
 def test_interrupted_run_goes_on(text_file, tmp_path):
     from conftest import quick_settings
 
-    from minirelu.training.run import create_run
+    from minirelu.training.prepare import create_run
 
     run = create_run(quick_settings(text_file), tmp_path / "x")
     mr.train(run, should_stop=lambda: len(run.metrics("train")) >= 5)

@@ -15,7 +15,7 @@ from minirelu.figures import FIGURES
 from minirelu.figures.style import layer_colors
 from minirelu.figures.usage_over_training import fig1, fig2a, fig5
 from minirelu.report.page import layer_rows, write_report
-from minirelu.training.run import create_run
+from minirelu.training.prepare import create_run
 
 HOSTILE = '</script><img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202e "quoted" & more\n'
 

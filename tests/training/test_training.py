@@ -20,7 +20,7 @@ from minirelu.text.batches import batch
 from minirelu.training import adam, files, trainer
 from minirelu.training import checkpoint as checkpoint_module
 from minirelu.training.checkpoint import checkpoint_steps, thin_out
-from minirelu.training.run import create_run
+from minirelu.training.prepare import create_run
 from minirelu.training.schedule import kept_steps, learning_rate, probe_steps
 
 

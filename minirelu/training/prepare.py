@@ -1,0 +1,147 @@
+"""Making a new run folder: corpus, tokenizer, tokens, probe, yardsticks, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minirelu.config import Config, ModelConfig
+from minirelu.errors import UserError, shown
+from minirelu.model.parameters import n_params
+from minirelu.text.batches import make_probe, open_tokens, write_tokens, yardsticks
+from minirelu.text.corpus import open_corpus
+from minirelu.text.tokenizer import Tokenizer
+from minirelu.training.files import explained, replacing_folder, write_text
+from minirelu.training.run import Run
+
+
+def made_with() -> dict[str, Any]:
+    """Return versions and platform, for the record."""
+    import numba
+
+    import minirelu
+
+    versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
+    for package in ("numpy", "numba", "tokenizers", "safetensors"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    threads = int(numba.config.NUMBA_NUM_THREADS)
+    return {**versions, "platform": platform.platform(), "threads": threads}
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise if a new run cannot be made at this place."""
+    if (folder / "config.toml").exists():
+        raise UserError(
+            f"{shown(folder)} holds a run already; choose another --out, or go on with "
+            f"minirelu train --resume {shown(folder)}"
+        )
+    new_or_empty = not os.path.lexists(folder) or (
+        folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    )
+    if not new_or_empty or folder.resolve() == Path.cwd().resolve():
+        raise UserError(f"{shown(folder)} exists and is not an empty folder; choose another --out")
+
+
+def refuse_too_large(config: ModelConfig) -> None:
+    """Raise if weights, gradients and Adam's two moments alone are more than this machine has."""
+    needed = 4 * 4 * n_params(config)
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        return
+    if needed > there:
+        raise UserError(
+            f"a model of {n_params(config):,} parameters needs {needed / 1e9:.0f} GB to train and "
+            f"this machine has {there / 1e9:.0f} GB; choose a smaller d_mlp, d_model or n_layers"
+        )
+
+
+def create_run(
+    settings: Config, folder: str | Path, on_read: Callable[[int, int], None] = lambda n, of: None
+) -> Run:
+    """Read the corpus, make tokenizer, tokens, probe and yardsticks, and write a new run folder.
+
+    The folder appears when all of this is done. ``d_vocab`` in the run's settings is the number
+    of tokens that the tokenizer really has, which a small text can make less than was asked for.
+
+    Parameters
+    ----------
+    settings : Config
+    folder : path
+        must not exist, or be empty.
+    on_read : callable
+        called with bytes read since last time, and bytes to read in all: for a progress bar.
+
+    Returns
+    -------
+    Run
+        at step 0, without any checkpoint yet.
+
+    Raises
+    ------
+    UserError
+        for every way in which corpus, settings and folder can be wrong.
+    """
+    folder = Path(folder)
+    with explained(f"making the run folder {shown(folder)}"):
+        refuse_taken(folder)
+        refuse_too_large(settings.model)
+        corpus = open_corpus(settings.text)
+
+        def read(n: int) -> None:  # everything is read twice: to check it, and to encode it
+            on_read(n, 2 * corpus.size)
+
+        facts = corpus.describe(read)
+        tokenizer = Tokenizer.for_corpus(corpus, settings.text, settings.model.d_vocab)
+        with replacing_folder(folder) as new:
+            (new / "tokens").mkdir()
+            n_train = write_tokens(new / "tokens" / "train.npy", corpus.train, tokenizer, read)
+            n_val = write_tokens(new / "tokens" / "val.npy", corpus.val, tokenizer, read)
+            n_ctx = settings.model.n_ctx
+            for part, n in (("training", n_train), ("validation", n_val)):
+                if n < n_ctx + 1:
+                    raise UserError(
+                        f"the corpus {shown(settings.text.corpus)} is too small: {n} tokens for "
+                        f"{part}, and n_ctx {n_ctx} needs {n_ctx + 1}; give more text or a "
+                        "smaller n_ctx"
+                    )
+            model = dataclasses.replace(settings.model, d_vocab=tokenizer.size)
+            settings = dataclasses.replace(settings, model=model)
+
+            val_tokens = open_tokens(new / "tokens" / "val.npy")
+            probe = make_probe(val_tokens, settings.train.probe_tokens, n_ctx)
+            np.save(new / "probe.npy", probe, allow_pickle=False)
+            train_tokens = open_tokens(new / "tokens" / "train.npy")
+            facts |= {
+                "train_tokens": n_train,
+                "val_tokens": n_val,
+                "yardsticks": yardsticks(train_tokens, probe, tokenizer.size),
+            }
+            del val_tokens, train_tokens  # Windows does not rename what is mapped
+            write_text(new / "tokenizer.json", tokenizer.to_json())
+            write_text(new / "corpus.json", json.dumps(facts, indent=1))
+            write_text(new / "config.toml", settings.to_toml(made_with=made_with()))
+            for name in ("checkpoints", "counts", "figures"):
+                (new / name).mkdir()
+            (new / "metrics.jsonl").touch()
+    return Run(folder, settings)
+
+
+def free_folder(name: str) -> Path:
+    """Return ``runs/name``, or ``runs/name-2`` and so on where that is taken."""
+    folder, i = Path("runs", name), 1
+    while os.path.lexists(folder):
+        i += 1
+        folder = Path("runs", f"{name}-{i}")
+    return folder
