@@ -221,6 +221,7 @@ def test_everything_reaches_the_disk_before_it_gets_its_name(tmp_path, text_file
 
         monkeypatch.setattr(home, name, noted)
     run = new_run(tmp_path, text_file, steps=1)
+    made = len(done)
     mr.train(run)
     renames = [i for i, (name, _) in enumerate(done) if name in ("replace", "rename")]
     assert len(renames) > 5
@@ -231,7 +232,7 @@ def test_everything_reaches_the_disk_before_it_gets_its_name(tmp_path, text_file
         assert done[i + 1][0] == "sync" and temporary.startswith(done[i + 1][1])
     saving = [i for i in renames if "step_" in done[i][1] and "checkpoints" in done[i][1]]
     metrics = str(os.stat(run.folder / "metrics.jsonl").st_ino)
-    assert len(saving) == 2 and done.index(("fsync", metrics)) < saving[0]
+    assert len(saving) == 2 and done.index(("fsync", metrics), made) < saving[0]
 
 
 def test_records(finished_run):
