@@ -149,7 +149,8 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
                 bar.update(0)
                 return
             use = " ".join(f"{100 * record['per_token'][l]:5.1f}%" for l in shown)
-            bar.write(f"{record['step']:6} {record['val_loss']:9.3f}  {use}")
+            with bar.external_write_mode():  # the bar steps aside
+                say(f"{record['step']:6} {record['val_loss']:9.3f}  {use}")
 
         return train_run(run, on_record, stopping.is_set)
 
