@@ -115,6 +115,10 @@ def test_wrong_toml_is_named(tmp_path, text, words):
 
 
 def test_missing_and_undecodable_files(tmp_path):
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbf[train]\nsteps = 3\n")
+    assert read_toml(tmp_path / "bom.toml") == {"train": {"steps": 3}}
+    with pytest.raises(ValueError, match="it is not a file"):
+        read_toml(tmp_path)
     with pytest.raises(ValueError, match="cannot read the settings file"):
         read_toml(tmp_path / "no.toml")
     (tmp_path / "latin.toml").write_bytes(b'x = "\xe9"')

@@ -109,6 +109,20 @@ def test_run_folders_are_no_text_to_learn_from(text_file, tmp_path):
     assert one["train_bytes"] == two["train_bytes"] and two["skipped_files"] > 0
 
 
+def test_a_hostile_run_cannot_steer_the_terminal(trained):
+    import json
+
+    file = trained / "corpus.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts["corpus"] = "\x1b]0;title\x07\x1b[31mred"
+    facts["yardsticks"]["\x1b[31m"] = 1.0
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    result = command("train", "--resume", trained)
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+    assert r"\x1b]0;title\x07\x1b[31mred" in result.stdout
+
+
 def test_help_has_an_example_for_every_command():
     assert command().returncode == 0
     for name in ("train", "report", "sample", "export"):

@@ -99,6 +99,11 @@ def test_small_chunks_give_the_same_text_as_one_read(tmp_path, monkeypatch):
         assert "".join(Document("a", file, 0, file.stat().st_size).chunks()) == text
 
 
+def test_byte_order_mark_is_no_text(tmp_path):
+    file = folder_of(tmp_path, {"a.txt": b"\xef\xbb\xbfab\n" * 2}) / "a.txt"
+    assert "".join(Document("a", file, 0, file.stat().st_size).chunks()) == "ab\n\ufeffab\n"
+
+
 @pytest.mark.parametrize("chunk", [4, 5, 1 << 20])
 @pytest.mark.parametrize("bad, at", [(b"abcd\xff efgh", 4), (b"abcdefg\xe2\x82", 7)])
 def test_not_utf8_names_file_and_byte(tmp_path, monkeypatch, chunk, bad, at):
