@@ -79,7 +79,7 @@ def command(*arguments: object, cwd: Path | None = None, **env: str) -> subproce
     )
 
 
-def fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str:
+def check_fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str:
     """Check the promise about mistakes: one line, exit code 2, no traceback; return the line."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

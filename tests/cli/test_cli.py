@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command, fails_plainly
+from conftest import command, check_fails_plainly
 
 import minirelu as mr
 
@@ -236,7 +236,7 @@ def test_mistakes_in_training(tmp_path, arguments, words):
     before = sorted(tmp_path.rglob("*"))
     own = {"--preset", "--resume"} & set(arguments) or "odd.toml" in arguments
     preset = [] if own else ["--preset", "tiny"]
-    fails_plainly(command("train", *preset, *arguments, cwd=tmp_path), *words)
+    check_fails_plainly(command("train", *preset, *arguments, cwd=tmp_path), *words)
     assert [p for p in sorted(tmp_path.rglob("*")) if p not in before + [tmp_path / "runs"]] == []
     assert not list(tmp_path.glob("runs/*"))
 
@@ -244,15 +244,15 @@ def test_mistakes_in_training(tmp_path, arguments, words):
 def test_folder_that_holds_another_run(trained):
     before = sorted(trained.rglob("*"))
     result = command("train", "--preset", "tiny", "--out", trained)
-    fails_plainly(result, "holds a run already", "--resume")
+    check_fails_plainly(result, "holds a run already", "--resume")
     assert sorted(trained.rglob("*")) == before
 
 
 def test_resume_with_changed_options(trained):
     result = command("train", "--resume", trained, "--steps", 500)
-    fails_plainly(result, "cannot change settings", "train.steps: 12, not 500")
+    check_fails_plainly(result, "cannot change settings", "train.steps: 12, not 500")
     result = command("train", "--resume", trained, "--d-mlp", 64, "--n-layers", 2)
-    line = fails_plainly(result, "model.d_mlp: 32, not 64")
+    line = check_fails_plainly(result, "model.d_mlp: 32, not 64")
     assert "n_layers" not in line  # the same as before: no change
 
 
@@ -265,15 +265,15 @@ def test_damaged_checkpoint(trained):
     file = trained / "checkpoints" / "step_000012" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     for arguments in (["sample", trained], ["train", "--resume", trained]):
-        fails_plainly(command(*arguments), "step_000012", "damaged", "remove the folder")
+        check_fails_plainly(command(*arguments), "step_000012", "damaged", "remove the folder")
     assert command("sample", trained, "--step", 8, "--tokens", 3).returncode == 0
 
 
 def test_damaged_settings_and_tokenizer(trained):
     (trained / "tokenizer.json").write_text("{}", encoding="utf-8")
-    fails_plainly(command("sample", trained), "tokenizer.json is not a tokenizer")
+    check_fails_plainly(command("sample", trained), "tokenizer.json is not a tokenizer")
     (trained / "config.toml").write_text("[model]\nn_layers = 2\n", encoding="utf-8")
-    fails_plainly(command("sample", trained), "[model] is not complete")
+    check_fails_plainly(command("sample", trained), "[model] is not complete")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_damaged_settings_and_tokenizer(trained):
     ],
 )
 def test_mistakes_in_sampling(finished_run, arguments, words):
-    fails_plainly(command("sample", finished_run.folder, *arguments), words)
+    check_fails_plainly(command("sample", finished_run.folder, *arguments), words)
 
 
 def test_prompt_the_tokenizer_lacks(trained):
@@ -298,19 +298,19 @@ def test_prompt_the_tokenizer_lacks(trained):
 
     inner = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
     inner.save(str(trained / "tokenizer.json"))
-    fails_plainly(command("sample", trained, "--prompt", "ab€"), "no token for '€'")
+    check_fails_plainly(command("sample", trained, "--prompt", "ab€"), "no token for '€'")
 
 
 def test_mistakes_in_exporting(trained, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("keep me", encoding="utf-8")
     result = command("export", trained, "--format", "opt", tmp_path / "taken")
-    fails_plainly(result, "exists and is not an empty folder")
+    check_fails_plainly(result, "exists and is not an empty folder")
     assert (tmp_path / "taken" / "mine.txt").read_text(encoding="utf-8") == "keep me"
-    fails_plainly(command("export", trained, "--format", "gpt2", "x"), "gpt2", "opt")
-    fails_plainly(command("export", tmp_path, "--format", "opt", "x"), "no run in")
-    fails_plainly(command("trian"), "trian", "train")
-    fails_plainly(command("report", tmp_path / "taken"), "no run in")
+    check_fails_plainly(command("export", trained, "--format", "gpt2", "x"), "gpt2", "opt")
+    check_fails_plainly(command("export", tmp_path, "--format", "opt", "x"), "no run in")
+    check_fails_plainly(command("trian"), "trian", "train")
+    check_fails_plainly(command("report", tmp_path / "taken"), "no run in")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are different there")
@@ -341,5 +341,5 @@ def test_loss_that_turns_nan(text_file, tmp_path):
         "--weight-decay", 10, "--clip-norm", 0, "--warmup-steps", 0, "--steps", 500,
         cwd=tmp_path,
     )  # fmt: skip
-    fails_plainly(result, "step", "first in", "lower --learning-rate")
+    check_fails_plainly(result, "step", "first in", "lower --learning-rate")
     assert mr.Run.open(tmp_path / "x").steps

@@ -30,7 +30,7 @@ def part(acts: dict[str, np.ndarray], which) -> dict[str, np.ndarray]:
     return {name: a[which] for name, a in acts.items()}
 
 
-def same(a: UnitCounts, b: UnitCounts) -> None:
+def assert_same(a: UnitCounts, b: UnitCounts) -> None:
     """Same integers everywhere, and so the same measures to the last bit."""
     x, y = a.to_arrays(), b.to_arrays()
     for name in x:
@@ -84,7 +84,7 @@ def test_updates_and_merges_give_the_same(case, cut, batch_tokens):
     one_by_one = UnitCounts(CONFIG, batch_tokens)
     for b in range(B):
         one_by_one.update(part(acts, slice(b, b + 1)))
-    same(whole, one_by_one)
+    assert_same(whole, one_by_one)
 
     cut = min(cut, B) // whole.sequences_per_batch * whole.sequences_per_batch  # at a whole batch
     first, second = UnitCounts(CONFIG, batch_tokens), UnitCounts(CONFIG, batch_tokens)
@@ -96,8 +96,8 @@ def test_updates_and_merges_give_the_same(case, cut, batch_tokens):
     )
     merged_other_way.merge(first)
     first.merge(second)
-    same(whole, first)
-    same(whole, merged_other_way)
+    assert_same(whole, first)
+    assert_same(whole, merged_other_way)
 
 
 def test_order_of_sequences_and_of_tokens_within_them_does_not_matter():
@@ -107,7 +107,7 @@ def test_order_of_sequences_and_of_tokens_within_them_does_not_matter():
     a.update(acts)
     sequences, tokens = rng.permutation(6), rng.permutation(5)
     b.update({name: x[sequences][:, tokens] for name, x in acts.items()})
-    same(a, b)
+    assert_same(a, b)
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.9])
@@ -133,7 +133,7 @@ def test_counts_survive_their_arrays():
     counts = UnitCounts(CONFIG, batch_tokens=12)
     counts.update(acts_of(np.random.default_rng(1), 5, 6, 0.3))
     again = UnitCounts.from_arrays(counts.to_arrays(), CONFIG)
-    same(counts, again)
+    assert_same(counts, again)
     assert again.batch_size_used == counts.batch_size_used
 
 
