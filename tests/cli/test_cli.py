@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command, check_fails_plainly
+from conftest import check_fails_plainly, command
 
 import minirelu as mr
 
