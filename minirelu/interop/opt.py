@@ -2,8 +2,8 @@
 
 What differs is only how things are stored:
 
-* linear weights are (out, in); ours are (in, out), and the MLP's W_out is (F, C) in both readings
-  of "unit-major", so fc1 is W_in as it is and fc2 is W_out transposed;
+* linear weights are (out, in); attention's are (in, out) here and so transposed. Both matrices of
+  our MLP are (F, C): W_in is fc1 as it is, W_out is fc2 transposed;
 * position p is row p + 2 of its table; the first two rows are filler;
 * ``final_layer_norm`` inside a layer is the second layer norm (our ln2), the one of the decoder
   is our ln_final;
