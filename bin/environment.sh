@@ -32,7 +32,7 @@ prepare() {
         return
     fi
     base=$(find_python) || exit 2
-    echo "minirelu: setting up a private environment in $root/.venv (once; about a minute) ..." >&2
+    echo "minirelu: setting up a private environment${1:+ for $1} in $root/.venv (once; about a minute) ..." >&2
     if [ -f "$root/.venv/making" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
         rm -rf "$root/.venv"
         if ! "$base" -m venv "$root/.venv" >&2; then

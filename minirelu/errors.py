@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable
 
 
@@ -53,3 +55,13 @@ def one_line(text: object) -> str:
 def shown(path: object) -> str:
     """A path on one line, safe to print whatever its name holds."""
     return printable(str(path)).replace("\n", "\\n")
+
+
+def command(what: str, path: object) -> str:
+    """A command to copy, under the name by which the user called this program.
+
+    >>> command("sample", "my run").endswith("minirelu sample 'my run'")
+    True
+    """
+    program = os.environ.get("MINIRELU_COMMAND", "minirelu")  # set by bin/minirelu
+    return f"{program} {what} {shlex.quote(shown(path))}"

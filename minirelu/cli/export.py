@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from minirelu.cli.say import quoted, say
+from minirelu.cli.say import say
 
 
 @click.command()
@@ -15,7 +15,7 @@ from minirelu.cli.say import quoted, say
 @click.argument("out", type=click.Path())
 @click.option("--step", type=int, help="Weights of an earlier step.  [default: the last]")
 def export(folder: str, kind: str, out: str, step: int | None) -> None:
-    r"""Write a run's model and tokenizer for another library.
+    """Write a run's model and tokenizer for another library.
 
     The folder loads with OPTForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.
 
@@ -28,5 +28,5 @@ def export(folder: str, kind: str, out: str, step: int | None) -> None:
 
     run = Run.open(folder)
     write_opt(run.params(step), run.config, out, run.tokenizer)
-    say(f"wrote {quoted(out)}")
-    say(f"next   in Python: OPTForCausalLM.from_pretrained({out!r})")
+    say(f"wrote  {out}")
+    say(f"next   in Python, with transformers: OPTForCausalLM.from_pretrained({out!r})")

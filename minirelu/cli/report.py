@@ -10,7 +10,7 @@ from minirelu.cli.say import say
 @click.command()
 @click.argument("folder", type=click.Path())
 def report(folder: str) -> None:
-    r"""Draw the figures of a run, and write its page report.html.
+    """Draw the figures of a run, and write its page report.html.
 
     \b
     Example:

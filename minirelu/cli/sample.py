@@ -26,7 +26,7 @@ def sample(
     seed: int,
     step: int | None,
 ) -> None:
-    r"""Let a trained model continue a text.
+    """Let a trained model continue a text.
 
     \b
     Examples:

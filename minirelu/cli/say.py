@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from pathlib import Path
 
 import click
 
@@ -21,12 +19,3 @@ def say(text: object = "", nl: bool = True) -> None:
         click.echo(printable(str(text)), nl=nl)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
-
-
-def quoted(path: str | Path) -> str:
-    """A path as one word of a command to copy.
-
-    >>> quoted("runs/small"), quoted("my run")
-    ('runs/small', "'my run'")
-    """
-    return shlex.quote(str(path))

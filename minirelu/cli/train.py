@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minirelu.cli.options import PRESET_HELP, given_settings, settings_options
-from minirelu.cli.say import quoted, say
+from minirelu.cli.say import say
 from minirelu.config import Config
-from minirelu.errors import UserError
+from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
     from minirelu.training.run import Run
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
-@click.option("--out", type=click.Path(), help="Folder of the run.  [default: runs/PRESET]")
+@click.option(
+    "--out",
+    type=click.Path(),
+    help="Folder of the run.  [default: below runs, named after preset or file]",
+)
 @click.option("--resume", type=click.Path(), help="Go on with an interrupted run.")
 @settings_options
 def train(
@@ -34,7 +38,7 @@ def train(
     resume: str | None,
     **values: Any,
 ) -> None:
-    r"""Train a model, watch its hidden units, and write a report.
+    """Train a model, watch its hidden units, and write a report.
 
     Without options: a model of preset `small` on the source of Python's standard library, a few
     minutes on two cores. Options go before the TOML file, and that before the preset.
@@ -59,7 +63,7 @@ def train(
         finished = _train_with_progress(run, stopping)
     if not finished:
         step = run.steps[-1]
-        go_on = f"minirelu train --resume {quoted(run.folder)}"
+        go_on = command("train --resume", run.folder)
         say(f"stopped at step {step}, all saved; go on with:  {go_on}")
         raise SystemExit(130)
     _show_results(run)
@@ -91,7 +95,8 @@ def _prepare(
     from minirelu.training.prepare import create_run, free_folder
 
     settings = Config.build(preset, config_file, options)
-    folder = Path(out) if out else free_folder(preset or ("mine" if config_file else "small"))
+    name = preset or (Path(config_file).stem if config_file else "small")
+    folder = Path(out) if out else free_folder(name)
     # disable=None: no bar where the output is not a terminal
     with tqdm(desc="reading", unit="B", unit_scale=True, leave=False, disable=None) as bar:
 
@@ -101,13 +106,17 @@ def _prepare(
 
         run = create_run(settings, folder, on_read)
     if run.config.d_vocab != settings.model.d_vocab:
-        say(f"d_vocab is {run.config.d_vocab}: so many tokens the tokenizer has")
+        asked = settings.model.d_vocab
+        say(f"the tokenizer has {run.config.d_vocab} tokens, so d_vocab is that, not {asked}")
     return run
 
 
 def _describe(run: Run) -> None:
     """Print what will be done and how long it should take."""
     from minirelu.report.page import run_facts
+    from minirelu.training.checkpoint import weight_bytes
+    from minirelu.training.schedule import probe_steps
+    from minirelu.training.state import kept_weights
     from minirelu.training.trainer import seconds_per_step
 
     for name, text in run_facts(run).items():
@@ -115,10 +124,17 @@ def _describe(run: Run) -> None:
     nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
     say(f"{'to beat':9} {nats} (nats per token)")
     left = run.settings.train.steps - _steps_done(run)
-    if left:
+    if not left:
+        say(f"{'finished':9} already, at step {run.settings.train.steps}")
+    else:
         seconds = seconds_per_step(run) * left
         say(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
-    say(f"{'folder':9} {run.folder}")
+    wanted, kept = probe_steps(run.settings.train), kept_weights(run.settings)
+    each = weight_bytes(run.config)
+    say(
+        f"{'folder':9} {run.folder}; weights of {len(kept)} of {len(wanted)} probes stay, "
+        f"{len(kept) * each / 1e6:.0f} MB (--snapshot-budget-gb)"
+    )
 
 
 def _steps_done(run: Run) -> int:
@@ -161,16 +177,21 @@ def _show_results(run: Run) -> None:
     from minirelu.report.page import layer_rows, write_report
 
     probe = probes_of(run)[-1]
-    say(f"\nHidden units in use at step {probe['step']} (shares of each layer's units)\n")
-    columns = ("layer", "per token", "per sequence", "per batch", "median in-sequence frequency")
+    say(
+        f"\nHidden units in use at step {probe['step']}: shares of each layer's units, a batch is "
+        f"{probe['batch_tokens']} tokens;\nlast, the share of a sequence's positions\n"
+    )
+    columns = ("layer", "per token", "per sequence", "per batch", "median used unit is on at")
     say("  ".join(f"{name:>12}" for name in columns))
     for row in layer_rows(probe):
         say("  ".join(f"{cell:>12}" for cell in row.values()))
-    beaten = [name for name, x in run.corpus["yardsticks"].items() if probe["val_loss"] < x]
-    verdict = f"better than {' and '.join(beaten)}" if beaten else "worse than every yardstick"
-    say(f"\nvalidation loss {probe['val_loss']:.3f} nats per token: {verdict}")
+    say(f"\nvalidation loss {probe['val_loss']:.3f} nats per token")
+    for name, nats in run.corpus["yardsticks"].items():
+        say(
+            f"    {'better' if probe['val_loss'] < nats else 'not better'} than {name} ({nats:.3f})"
+        )
     say(f"report  {write_report(run)}")
-    say(f"next    minirelu sample {quoted(run.folder)}")
+    say(f"next    {command('sample', run.folder)}")
 
 
 def _duration(seconds: float) -> str:

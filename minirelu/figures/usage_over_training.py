@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from minirelu.errors import UserError
+from minirelu.errors import UserError, command, shown
 from minirelu.figures.style import (
     house_style,
     layer_colors,
@@ -54,7 +54,8 @@ def probes_of(run: Run) -> list[dict]:
     probes = run.probes()
     if not probes:
         raise UserError(
-            f"{run.folder} has no probes yet; train it: minirelu train --resume {run.folder}"
+            f"{shown(run.folder)} has no probes yet; train it: "
+            f"{command('train --resume', run.folder)}"
         )
     return probes
 

@@ -62,6 +62,7 @@ def render(run: Run, figures: list[dict[str, Any]]) -> str:
     return environment.get_template("page.html").render(
         name=printable(run.folder.resolve().name),
         facts=facts(run),
+        settings=printable(run.settings.to_toml()),
         last=probes[-1],
         rows=layer_rows(probes[-1]),
         yardsticks=run.corpus["yardsticks"],
@@ -100,8 +101,8 @@ def run_facts(run: Run) -> dict[str, str]:
         f"{'with' if model.bias else 'no'} biases, init {model.init}; "
         f"{n_params(model):,} parameters",
         "text": f"{printable(str(corpus['corpus']))}: {corpus['train_tokens']:,} tokens to train "
-        f"on ({corpus['train_documents']} documents), {corpus['val_tokens']:,} held out "
-        f"({corpus['val_documents']})",
+        f"on, {corpus['val_tokens']:,} held out (documents: {corpus['train_documents']} and "
+        f"{corpus['val_documents']}, kept whole; files skipped: {corpus.get('skipped_files', 0)})",
         "training": f"{train.steps} steps of {train.batch_size * model.n_ctx:,} tokens; peak "
         f"learning rate {train.learning_rate:g}, {train.warmup_steps} steps of warm-up, "
         f"{train.schedule}; weight decay {train.weight_decay:g}; seed {train.seed}",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minirelu.config import Config, ModelConfig
-from minirelu.errors import UserError, shown
+from minirelu.errors import UserError, command, shown
 from minirelu.model.parameters import n_params
 from minirelu.text.batches import make_probe, open_tokens, write_tokens, yardsticks
 from minirelu.text.corpus import open_corpus
@@ -44,7 +44,7 @@ def refuse_taken(folder: Path) -> None:
     if (folder / "config.toml").exists():
         raise UserError(
             f"{shown(folder)} holds a run already; choose another --out, or go on with "
-            f"minirelu train --resume {shown(folder)}"
+            f"{command('train --resume', folder)}"
         )
     new_or_empty = not os.path.lexists(folder) or (
         folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from minirelu.config import Config
-from minirelu.errors import UserError, shown
+from minirelu.errors import UserError, command, shown
 from minirelu.model.parameters import Parameters, init_params
 from minirelu.training.checkpoint import (
     checkpoint_steps,
@@ -39,7 +39,7 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
     earlier = checkpoint_steps(run.checkpoints, resumable=True)
     left = ""
     if earlier:
-        resume = f"minirelu train --resume {shown(run.folder)}"
+        resume = command("train --resume", run.folder)
         left = f"the checkpoint of step {earlier[-1]} is intact, go on from it with {resume}"
     with explained(f"saving the checkpoint of step {state.step}", left):
         os.fsync(metrics.fileno())  # a checkpoint must not know of lines that the disk has lost
@@ -52,12 +52,14 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             config=run.settings.tables(),
             metrics_bytes=metrics.tell(),
         )
-    settings = run.settings.train
-    budget = settings.snapshot_budget_gb * 1e9
     with explained("removing checkpoints that are not needed any more"):
-        thin_out(
-            run.checkpoints, kept_steps(probe_steps(settings), weight_bytes(run.config), budget)
-        )
+        thin_out(run.checkpoints, kept_weights(run.settings))
+
+
+def kept_weights(settings: Config) -> set[int]:
+    """Steps whose weights stay on disk for good, within the budget of the settings."""
+    budget = settings.train.snapshot_budget_gb * 1e9
+    return kept_steps(probe_steps(settings.train), weight_bytes(settings.model), budget)
 
 
 def load(run: Run, metrics: IO[bytes] | None = None) -> State:

@@ -464,6 +464,7 @@ def test_incomplete_checkpoint_is_made_again(tmp_path, text_file, undisturbed, m
     assert result(run) == undisturbed
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in")
 @pytest.mark.parametrize("step", [0, 4])
 def test_loss_that_is_not_finite_at_a_probe(tmp_path, text_file, step):
     run = new_run(tmp_path, text_file)
@@ -562,6 +563,7 @@ def test_nan_names_step_and_tensor(tmp_path, text_file):
         trainer.train_step(run, state)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in")
 def test_overflow_names_the_activation(tmp_path, text_file):
     run = new_run(tmp_path, text_file)
     state = trainer.load(run)
