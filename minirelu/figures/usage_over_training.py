@@ -30,7 +30,12 @@ def fig1(run: Run) -> Figure:
 
 def fig2a(run: Run) -> Figure:
     """Share of units on at a token, early in training."""
-    return _by_layer(run, "per_token", "Hidden units on at a token, early", until=EARLY_STEPS)
+    return _by_layer(
+        run,
+        "per_token",
+        f"Hidden units on at a token, first {EARLY_STEPS} steps",
+        until=EARLY_STEPS,
+    )
 
 
 def fig2b(run: Run) -> Figure:
@@ -38,8 +43,8 @@ def fig2b(run: Run) -> Figure:
     return _by_layer(
         run,
         "median_in_sequence_used",
-        "How much of a sequence the median used unit is on, early",
-        ylabel="share of positions",
+        f"How steadily the median used unit is on, first {EARLY_STEPS} steps",
+        ylabel="share of a sequence's positions",
         until=EARLY_STEPS,
     )
 
