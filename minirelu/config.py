@@ -177,9 +177,10 @@ class TrainConfig(Checked):
     )  # fmt: skip
     mlp: str = setting(
         str,
-        "How the MLP is computed: 'dense' (Numba), 'numpy' (the reference), or 'auto'.",
+        "How MLPs are computed: 'dense' (all units), 'sparse' (those that are on), 'auto' (what is "
+        "faster, by layer and step), or 'numpy' (the whole step by the reference).",
         default="auto",
-        choices=("auto", "dense", "numpy"),
+        choices=("auto", "dense", "sparse", "numpy"),
     )
 
     def __post_init__(self) -> None:

@@ -1,90 +1,114 @@
-"""The dense MLP with fused passes: bias and ReLU in one, and the backward of both in one.
+"""The ReLU MLP while many units are on: six matrix products, and nothing between them.
 
-Same functions, arguments and results as ``minirelu.model.relu_mlp``, the reference. The three
-products of each direction are BLAS; what NumPy does between them in three passes over (N, F)
-numbers is one pass here, in place.
+Reference: ``minirelu.model.relu_mlp``. ``post`` is kept block by block, unit-major: row ``b`` of
+an array (blocks, F * BLOCK) holds the (F, tokens) values of token block b. A tile of it is made by
+one small product, gets bias and ReLU while it is still in the cache, and goes straight into the
+product with ``W_out``.
+
+The one for few units is ``sparse_relu_mlp.py``, and ``mlp_route.py`` chooses.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from minirelu.model.relu_mlp import Saved
-
-# Rows that one thread takes at a time. A fixed number, so that the bias gradient is added up in
-# the same order whatever the number of threads.
-BLOCK = 64
+from minirelu.kernels.compiling import BLOCK, TILE, parallel
 
 
-def _bias_relu(pre, b, post):  # (N, F), (F,), (N, F)
-    """Compute ``pre += b; post = max(pre, 0)``; ``post`` may be ``pre`` itself."""
-    N, F = pre.shape
-    for n in prange(N):
-        for j in range(F):
-            value = pre[n, j] + b[j]
-            pre[n, j] = value
-            # written so that a NaN, for which every comparison is false, stays one
-            post[n, j] = 0 if value <= 0 else value
+def _dense_forward(x, W_in, b_in, W_out, y, post, scratch):
+    # (N, C), (F, C), (F,), (F, C), (N, C), (blocks, F * BLOCK), (N, C)
+    """Add what the MLP writes, but for ``b_out``, to ``y``, and fill ``post``."""
+    N, C = x.shape
+    F = W_in.shape[0]
+    zero = x.dtype.type(0)
+    for block in prange(post.shape[0]):
+        lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
+        n = hi - lo
+        for first in range(0, F, TILE):
+            stop = min(F, first + TILE)
+            tile = post[block, first * n : stop * n].reshape(stop - first, n)  # unit, token
+            np.dot(W_in[first:stop], x[lo:hi].T, tile)
+            for j in range(stop - first):
+                bias = b_in[first + j]
+                for t in range(n):
+                    value = tile[j, t] + bias
+                    # written so that a NaN, for which every comparison is false, stays one
+                    tile[j, t] = zero if value <= zero else value
+            np.dot(tile.T, W_out[first:stop], scratch[lo:hi])
+            for t in range(lo, hi):
+                for c in range(C):
+                    y[t, c] += scratch[t, c]
 
 
-def _bias_relu_backward(dpost, post, partial):  # (N, F), (N, F), (blocks, F)
-    """Zero ``dpost`` where the unit was off, in place, and add up its columns block by block."""
-    N, F = post.shape
-    zero = dpost.dtype.type(0)
-    for block in prange(partial.shape[0]):
-        db = partial[block]
-        for n in range(block * BLOCK, min(N, (block + 1) * BLOCK)):
-            for j in range(F):
-                d = dpost[n, j] if post[n, j] > 0 else zero
-                dpost[n, j] = d
-                db[j] += d
+def _units_times_tokens(units, x, scratch, out):  # (blocks, F * BLOCK), (N, C), (F, C), (F, C)
+    """``out = units @ x`` over all tokens; a thread takes a tile of units."""
+    N, C = x.shape
+    F = out.shape[0]
+    for tile in prange((F + TILE - 1) // TILE):
+        first, stop = tile * TILE, min(F, (tile + 1) * TILE)
+        for block in range(units.shape[0]):
+            lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
+            n = hi - lo
+            part = units[block, first * n : stop * n].reshape(stop - first, n)
+            if block == 0:
+                np.dot(part, x[lo:hi], out[first:stop])
+            else:
+                np.dot(part, x[lo:hi], scratch[first:stop])
+                for j in range(first, stop):
+                    for c in range(C):
+                        out[j, c] += scratch[j, c]
 
 
-bias_relu = njit(parallel=True, cache=True)(_bias_relu)
-bias_relu_backward = njit(parallel=True, cache=True)(_bias_relu_backward)
+def _dense_backward(dy, W_in, W_out, post, dx, db_part, scratch, tiles):
+    # (N, C), (F, C), (F, C), (blocks, F * BLOCK), (N, C), (blocks, F), (N, C), (blocks, TILE*BLOCK)
+    """Fill dx and the parts of the gradient of ``b_in``; ``post`` becomes the gradient of pre."""
+    N, C = dy.shape
+    F = W_in.shape[0]
+    zero = dy.dtype.type(0)
+    for block in prange(post.shape[0]):
+        lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
+        n = hi - lo
+        for t in range(lo, hi):
+            for c in range(C):
+                dx[t, c] = zero
+        for first in range(0, F, TILE):
+            stop = min(F, first + TILE)
+            tile = post[block, first * n : stop * n].reshape(stop - first, n)
+            dpost = tiles[block, : (stop - first) * n].reshape(stop - first, n)
+            np.dot(W_out[first:stop], dy[lo:hi].T, dpost)  # y = post @ W_out, by post
+            for j in range(stop - first):
+                db = zero
+                for t in range(n):
+                    d = dpost[j, t] if tile[j, t] > zero else zero  # post = max(pre, 0)
+                    tile[j, t] = d
+                    db += d
+                db_part[block, first + j] = db  # pre = x @ W_in.T + b_in, by b_in
+            np.dot(tile.T, W_in[first:stop], scratch[lo:hi])  # ... by x
+            for t in range(lo, hi):
+                for c in range(C):
+                    dx[t, c] += scratch[t, c]
 
 
-def relu_mlp_forward(
-    x: np.ndarray,
-    W_in: np.ndarray,
-    b_in: np.ndarray | None,
-    W_out: np.ndarray,
-    b_out: np.ndarray | None,
-    keep_pre: bool = False,
-) -> tuple[np.ndarray, Saved]:
-    """See :func:`minirelu.model.relu_mlp.relu_mlp_forward`.
-
-    >>> W_in, W_out = np.array([[1.0], [-1.0]]), np.array([[10.0], [20.0]])
-    >>> relu_mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)[0]
-    array([[30.]])
-    """
-    pre = x @ W_in.T  # (N, F)
-    post = np.empty_like(pre) if keep_pre else pre
-    bias_relu(pre, np.zeros(W_in.shape[0], x.dtype) if b_in is None else b_in, post)
-    y = post @ W_out  # (N, C)
-    if b_out is not None:
-        y += b_out
-    return y, (x, pre if keep_pre else None, post)
+def _count_positions(post, T, on):  # (blocks, F * BLOCK), -, (B, F) int32
+    """Add up, for each sequence of T tokens and each unit, the positions at which it is on."""
+    N, F = on.shape[0] * T, on.shape[1]
+    for tile in prange((F + TILE - 1) // TILE):
+        for block in range(post.shape[0]):
+            lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
+            n = hi - lo
+            for j in range(tile * TILE, min(F, (tile + 1) * TILE)):
+                t = lo
+                while t < hi:  # a block may hold parts of several sequences
+                    stop = min(hi, (t // T + 1) * T)
+                    count = 0
+                    for i in range(j * n + t - lo, j * n + stop - lo):
+                        count += post[block, i] > 0
+                    on[t // T, j] += count
+                    t = stop
 
 
-def relu_mlp_backward(
-    dy: np.ndarray, W_in: np.ndarray, W_out: np.ndarray, saved: Saved
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """See :func:`minirelu.model.relu_mlp.relu_mlp_backward`.
-
-    >>> W_in, W_out = np.array([[1.0], [-1.0]]), np.array([[10.0], [20.0]])
-    >>> y, saved = relu_mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)
-    >>> relu_mlp_backward(np.ones((1, 1)), W_in, W_out, saved)[1].T
-    array([[30.,  0.]])
-    """
-    x, _, post = saved
-    dpre = dy @ W_out.T  # (N, F): dpost first, made dpre in place
-    db_in_parts = np.zeros((-(-dpre.shape[0] // BLOCK), dpre.shape[1]), dy.dtype)
-    dW_out = post.T @ dy  # y = post @ W_out + b_out, by W_out
-    db_out = dy.sum(axis=0)  # ... by b_out
-    bias_relu_backward(dpre, post, db_in_parts)  # post = max(x @ W_in.T + b_in, 0)
-    db_in = db_in_parts.sum(axis=0)  # ... by b_in
-    dx = dpre @ W_in  # ... by x
-    dW_in = dpre.T @ x  # ... by W_in
-    return dx, dW_in, db_in, dW_out, db_out
+dense_forward_kernel = parallel(_dense_forward)
+units_times_tokens = parallel(_units_times_tokens)
+dense_backward_kernel = parallel(_dense_backward)
+count_positions = parallel(_count_positions)

@@ -68,6 +68,7 @@ class Parameters(Mapping[str, np.ndarray]):
 
     Attributes
     ----------
+    config : ModelConfig
     flat : ndarray, (n_params,)
         every number; the tensors are views of it, so writing to either changes both.
     n_matrix : int
@@ -85,6 +86,7 @@ class Parameters(Mapping[str, np.ndarray]):
     def __init__(self, config: ModelConfig, dtype: type | np.dtype = np.float32) -> None:
         shapes = parameter_shapes(config)
         vectors_last = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # a stable sort
+        self.config = config
         self.flat = np.zeros(n_params(config), dtype=dtype)
         self.n_matrix = sum(math.prod(s) for s in shapes.values() if len(s) > 1)
         views, start = {}, 0
@@ -107,6 +109,19 @@ class Parameters(Mapping[str, np.ndarray]):
     def dtype(self) -> np.dtype:
         """Of every tensor: float32 to train, float64 to check."""
         return self.flat.dtype
+
+
+def as_parameters(tensors: Mapping[str, np.ndarray], config: ModelConfig) -> Parameters:
+    """Copy tensors from anywhere into one flat vector.
+
+    >>> config = ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=3, n_ctx=4, d_vocab=5)
+    >>> as_parameters(dict(init_params(config)), config).flat.size
+    71
+    """
+    params = Parameters(config, tensors["embed.W_E"].dtype)
+    for name, p in params.items():
+        p[...] = tensors[name]
+    return params
 
 
 def init_params(

@@ -12,13 +12,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.model import relu_mlp
 from minirelu.model.activations import backward_names, check_names
 from minirelu.model.attention import attention_backward, attention_forward
 from minirelu.model.cross_entropy import cross_entropy
@@ -29,9 +28,14 @@ from minirelu.model.embedding import (
     unembedding_forward,
 )
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
-from minirelu.model.parameters import Parameters
+from minirelu.model.parameters import Parameters, as_parameters
+from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
+
+if TYPE_CHECKING:
+    from minirelu.kernels.workspace import Workspace
 
 Array = np.ndarray
+MLP = ("W_in", "b_in", "W_out", "b_out")
 ATTENTION = tuple(f"{kind}_{name}" for name in "QKVO" for kind in "Wb")
 
 
@@ -40,9 +44,8 @@ def forward(
     tokens: Array,
     config: ModelConfig,
     keep: Iterable[str] | None = None,
-    mlp: str = "numpy",
 ) -> tuple[Array, dict[str, Array]]:
-    """Run the model.
+    """Run the model, and hand out every activation that is asked for as a plain array.
 
     Parameters
     ----------
@@ -53,8 +56,6 @@ def forward(
     config : ModelConfig
     keep : names, optional
         the activations wanted, see ``minirelu.model.activations``; None: all of them.
-    mlp : {"numpy", "dense", "auto"}
-        who computes the MLP: the reference, or the kernels.
 
     Returns
     -------
@@ -106,13 +107,14 @@ def forward(
         x = record(block + "hook_resid_mid", x + record(block + "hook_attn_out", attn_out))
 
         normalized = norm(block + "ln2", x)
-        mlp_out, pre, post = _mlp_forward(
-            normalized, params, l, mlp, keep_pre=block + "mlp.hook_pre" in wanted
+        B, T, C = x.shape
+        mlp_out, (_, pre, post) = relu_mlp_forward(
+            normalized.reshape(B * T, C), *mlp_params(params, l)
         )
-        if pre is not None:
-            record(block + "mlp.hook_pre", pre)
-        record(block + "mlp.hook_post", post)
+        record(block + "mlp.hook_pre", pre.reshape(B, T, -1))
+        record(block + "mlp.hook_post", post.reshape(B, T, -1))
         del pre, post
+        mlp_out = mlp_out.reshape(B, T, C)
         x = record(block + "hook_resid_post", x + record(block + "hook_mlp_out", mlp_out))
 
     normalized = norm("ln_final", x)
@@ -125,7 +127,6 @@ def backward(
     acts: Mapping[str, Array],
     dlogits: Array,
     config: ModelConfig,
-    mlp: str = "numpy",
 ) -> Parameters:
     """Propagate the gradient of the logits to every parameter: the forward, read upwards.
 
@@ -136,7 +137,6 @@ def backward(
         from :func:`forward`, kept with ``keep=None``.
     dlogits : ndarray, (B, T, V)
     config : ModelConfig
-    mlp : {"numpy", "dense", "auto"}
 
     Returns
     -------
@@ -183,9 +183,15 @@ def backward(
     for l in reversed(range(config.n_layers)):
         block = f"blocks.{l}."
         # x = x + relu_mlp(layernorm(x)): the gradient goes both ways and meets again
-        dnormalized, mlp_grads = _mlp_backward(dx, params, acts, l, mlp)
-        for name, value in mlp_grads.items():
+        B, T, C = dx.shape
+        x, post = acts[block + "ln2.hook_normalized"], acts[block + "mlp.hook_post"]
+        W_in, _, W_out, _ = mlp_params(params, l)
+        dnormalized, *mlp_grads = relu_mlp_backward(
+            dx.reshape(B * T, C), W_in, W_out, (x.reshape(B * T, C), None, post.reshape(B * T, -1))
+        )
+        for name, value in zip(MLP, mlp_grads, strict=True):
             store(f"{block}mlp.{name}", value)
+        dnormalized = dnormalized.reshape(B, T, C)
         dx = dx + norm_backward(block + "ln2", dnormalized, acts[block + "hook_resid_mid"])
 
         # x = x + attention(layernorm(x))
@@ -208,15 +214,24 @@ def loss_and_grads(
     targets: Array,
     config: ModelConfig,
     mlp: str = "auto",
+    workspace: Workspace | None = None,
+    grads: Parameters | None = None,
 ) -> tuple[float, Parameters]:
-    """Forward, loss and backward with the fast kernels, keeping only what the backward needs.
+    """Forward, loss and backward: the step that training repeats, made of the fast kernels.
 
     Parameters
     ----------
     params : mapping of ndarray
     tokens, targets : int ndarray, (B, T) each
     config : ModelConfig
-    mlp : {"auto", "dense", "numpy"}
+    mlp : {"auto", "dense", "sparse", "numpy"}
+        how the MLPs are computed: with all units, or with those that are on; ``auto`` takes for
+        each layer what is faster. ``numpy`` is the whole step by the reference,
+        :func:`minirelu.forward` and :func:`minirelu.backward`.
+    workspace : Workspace, optional
+        memory to use again from call to call; without it each call takes its own.
+    grads : Parameters, optional
+        written to, and returned; without it they are new.
 
     Returns
     -------
@@ -227,7 +242,7 @@ def loss_and_grads(
     Raises
     ------
     ValueError
-        tokens or targets of the wrong shape, type or range.
+        tokens or targets of the wrong shape, type or range; another ``mlp``.
 
     Examples
     --------
@@ -238,12 +253,30 @@ def loss_and_grads(
     >>> print(f"{loss:.1f}")  # an untrained model guesses: ln 10
     2.3
     """
+    tokens = check_tokens(tokens, config, "tokens")
     targets = check_tokens(targets, config, "targets")
-    logits, acts = forward(params, tokens, config, keep=backward_names(config), mlp=mlp)
-    if logits.shape[:2] != targets.shape:
-        raise UserError(f"targets: shape {targets.shape}; the tokens have {logits.shape[:2]}")
-    loss, dlogits = cross_entropy(logits, targets)
-    return loss, backward(params, acts, dlogits, config, mlp=mlp)
+    if tokens.shape != targets.shape:
+        raise UserError(f"targets: shape {targets.shape}; the tokens have {tokens.shape}")
+    if mlp == "numpy":
+        logits, acts = forward(params, tokens, config, keep=backward_names(config))
+        loss, dlogits = cross_entropy(logits, targets)
+        computed = backward(params, acts, dlogits, config)
+        if grads is None:
+            return loss, computed
+        grads.flat[:] = computed.flat
+        return loss, grads
+
+    # imported, and so compiled, only when they are asked for
+    from minirelu.kernels import transformer as kernels
+    from minirelu.kernels.workspace import Workspace
+
+    if not isinstance(params, Parameters):  # kernels are compiled for one layout
+        params = as_parameters(params, config)
+    if grads is None:
+        grads = Parameters(config, params.dtype)
+    if workspace is None:
+        workspace = Workspace()
+    return kernels.loss_and_grads(params, tokens, targets, config, mlp, workspace, grads), grads
 
 
 def check_tokens(tokens: Array, config: ModelConfig, what: str) -> Array:
@@ -268,44 +301,6 @@ def attention_params(params: Mapping[str, Array], l: int) -> dict[str, Array | N
     return {name: params.get(f"blocks.{l}.attn.{name}") for name in ATTENTION}
 
 
-def mlp_module(mlp: str) -> ModuleType:
-    """Return the module whose ``relu_mlp_forward`` and ``relu_mlp_backward`` are meant.
-
-    Every route has the same two functions with the same arguments. ``auto`` is the fastest;
-    kernels are imported, and so compiled, only when they are asked for.
-    """
-    if mlp == "numpy":
-        return relu_mlp
-    if mlp in ("dense", "auto"):
-        from minirelu.kernels import relu_mlp as dense
-
-        return dense
-    raise UserError(f"mlp: {mlp!r} is not allowed; it must be one of auto, dense, numpy")
-
-
-def _mlp_forward(
-    x: Array, params: Mapping[str, Array], l: int, mlp: str, keep_pre: bool
-) -> tuple[Array, Array | None, Array]:
-    B, T, C = x.shape
-    mlp_params = (
-        params.get(f"blocks.{l}.mlp.{name}") for name in ("W_in", "b_in", "W_out", "b_out")
-    )
-    y, (_, pre, post) = mlp_module(mlp).relu_mlp_forward(
-        x.reshape(B * T, C), *mlp_params, keep_pre=keep_pre
-    )
-    if pre is not None:
-        pre = pre.reshape(B, T, -1)
-    return y.reshape(B, T, C), pre, post.reshape(B, T, -1)
-
-
-def _mlp_backward(
-    dy: Array, params: Mapping[str, Array], acts: Mapping[str, Array], l: int, mlp: str
-) -> tuple[Array, dict[str, Array]]:
-    B, T, C = dy.shape
-    x = acts[f"blocks.{l}.ln2.hook_normalized"].reshape(B * T, C)
-    post = acts[f"blocks.{l}.mlp.hook_post"].reshape(B * T, -1)
-    W_in, W_out = params[f"blocks.{l}.mlp.W_in"], params[f"blocks.{l}.mlp.W_out"]
-    dx, *grads = mlp_module(mlp).relu_mlp_backward(
-        dy.reshape(B * T, C), W_in, W_out, (x, None, post)
-    )
-    return dx.reshape(B, T, C), dict(zip(("W_in", "b_in", "W_out", "b_out"), grads, strict=True))
+def mlp_params(params: Mapping[str, Array], l: int) -> list[Array | None]:
+    """``W_in, b_in, W_out, b_out`` of layer l; None for a bias the model has not."""
+    return [params.get(f"blocks.{l}.mlp.{name}") for name in MLP]

@@ -100,11 +100,27 @@ class UnitCounts:
             if post.ndim != 3 or post.shape != (*first.shape[:2], F):
                 raise UserError(f"{name}: shape {post.shape}; must be (B, T, {F})")
             posts.append(post)
-        B, T = posts[0].shape[:2]
-        self._check_length(T)
-        positions_on = [(post > 0).sum(axis=1, dtype=np.int32) for post in posts]  # L of (B, F)
+        T = posts[0].shape[1]
+        self.add_positions([(post > 0).sum(axis=1, dtype=np.int32) for post in posts], T)
 
-        histogram = np.empty((B, len(posts), T + 1), np.int32)
+    def add_positions(self, positions_on: list[np.ndarray], T: int) -> None:
+        """Count whole sequences of which it is known how often each unit was on.
+
+        Parameters
+        ----------
+        positions_on : list of L int arrays, (B, F)
+            for each sequence and unit, at how many of its positions the unit was on.
+        T : int
+            length of the sequences.
+
+        Raises
+        ------
+        ValueError
+            another T than before.
+        """
+        self._check_length(T)
+        B = len(positions_on[0])
+        histogram = np.empty((B, len(positions_on), T + 1), np.int32)
         for l, k in enumerate(positions_on):
             self.tokens_on[l] += k.sum(axis=0)
             self.sequences_on[l] += (k > 0).sum(axis=0)

@@ -30,7 +30,7 @@ def made_with() -> dict[str, Any]:
     import minirelu
 
     versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
-    for package in ("numpy", "numba", "tokenizers", "safetensors"):
+    for package in ("numpy", "numba", "scipy", "tokenizers", "safetensors"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -14,11 +14,11 @@ import numpy as np
 
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.errors import shown
-from minirelu.model.activations import mlp_names
-from minirelu.model.cross_entropy import cross_entropy_forward
+from minirelu.kernels.adam import global_norm
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.model.transformer import forward, loss_and_grads
-from minirelu.sparsity.counts import UnitCounts
+from minirelu.model.transformer import loss_and_grads
+from minirelu.sparsity.measure import measure
 from minirelu.sparsity.usage import in_sequence_percentile, usage
 from minirelu.text.batches import batch
 from minirelu.training import adam
@@ -30,7 +30,6 @@ from minirelu.training.state import State, load, save
 
 Record = dict[str, Any]
 SAVE_EVERY_SECONDS = 300  # so that a crash of a slow run costs no more than this
-_PROBE_BYTES = 1 << 28  # activations held at a time while probing
 
 
 def train(
@@ -65,6 +64,7 @@ def train(
     settings = run.settings
     probes = set(probe_steps(settings.train))
     last_saved = time.monotonic()
+    workspace = Workspace()
 
     # NumPy need not warn of what the guard in train_step reports, with step and tensor
     with (
@@ -80,12 +80,12 @@ def train(
             on_record(record)
 
         if state.step == 0 and not run.steps:
-            note(probe(run, state))
+            note(probe(run, state, workspace))
             save(run, state, metrics)
         while state.step < settings.train.steps:
-            note(train_step(run, state))
+            note(train_step(run, state, workspace))
             if state.step in probes:
-                note(probe(run, state))
+                note(probe(run, state, workspace))
             stopping = state.step < settings.train.steps and should_stop()
             overdue = time.monotonic() - last_saved > SAVE_EVERY_SECONDS
             if state.step in probes or stopping or overdue:
@@ -96,17 +96,14 @@ def train(
     return True
 
 
-def train_step(run: Run, state: State) -> Record:
+def train_step(run: Run, state: State, workspace: Workspace) -> Record:
     """Make one update and return its record."""
     config, settings = run.config, run.settings.train
     start = time.perf_counter()
     step = state.step + 1
     lr = learning_rate(step, settings)
     sequences = batch(run.train_tokens, step, settings.batch_size, config.n_ctx, settings.seed)
-    loss, grads = accumulated_grads(state.params, sequences, config, settings)
-
-    from minirelu.kernels.adam import global_norm
-
+    loss, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
     grad_norm = global_norm(grads.flat)
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise not_finite(run, state, sequences, loss, grad_norm)
@@ -126,23 +123,29 @@ def train_step(run: Run, state: State) -> Record:
 
 
 def accumulated_grads(
-    params: Parameters, sequences: np.ndarray, config: ModelConfig, settings: TrainConfig
+    params: Parameters,
+    sequences: np.ndarray,
+    config: ModelConfig,
+    settings: TrainConfig,
+    workspace: Workspace,
 ) -> tuple[float, Parameters]:
     """Loss and gradient of a batch, part by part: their mean, since all parts are equally large."""
     parts = np.split(sequences, settings.micro_batches)
-    loss, grads = 0.0, None
-    for part in parts:
-        part_loss, part_grads = loss_and_grads(
-            params, part[:, :-1], part[:, 1:], config, mlp=settings.mlp
+    total = workspace.parameters("grads", config, params.dtype)
+    loss = 0.0
+    for i, part in enumerate(parts):
+        grads = total
+        if i > 0:
+            grads = workspace.parameters("grads of a part", config, params.dtype)
+        part_loss, _ = loss_and_grads(
+            params, part[:, :-1], part[:, 1:], config, settings.mlp, workspace, grads
         )
         loss += part_loss / len(parts)
-        if grads is None:
-            grads = part_grads
-        else:
-            grads.flat += part_grads.flat
+        if i > 0:
+            total.flat += grads.flat
     if len(parts) > 1:
-        grads.flat /= len(parts)
-    return loss, grads
+        total.flat /= len(parts)
+    return loss, total
 
 
 def seconds_per_step(run: Run) -> float:
@@ -151,33 +154,21 @@ def seconds_per_step(run: Run) -> float:
     sequences = batch(run.train_tokens, 1, settings.batch_size, config.n_ctx, settings.seed)
     part = np.split(sequences, settings.micro_batches)[0]
     params = init_params(config, settings.seed)
-    seconds = []
+    workspace, seconds = Workspace(), []
     for _ in range(3):  # the first one compiles
         start = time.perf_counter()
-        loss_and_grads(params, part[:, :-1], part[:, 1:], config, mlp=settings.mlp)
+        loss_and_grads(params, part[:, :-1], part[:, 1:], config, settings.mlp, workspace)
         seconds.append(time.perf_counter() - start)
     return min(seconds) * settings.micro_batches
 
 
-def probe(run: Run, state: State) -> Record:
+def probe(run: Run, state: State, workspace: Workspace) -> Record:
     """Run the fixed probe, save its counts, and return its record."""
     config, settings = run.config, run.settings.train
     tokens = run.probe_tokens
-    n_ctx = config.n_ctx
-    numbers_each = n_ctx * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * n_ctx)
-    bytes_each = state.params.flat.itemsize * numbers_each
-    at_once = max(1, _PROBE_BYTES // bytes_each)
-
-    counts, nats = UnitCounts(config), 0.0
-    for start in range(0, len(tokens), at_once):
-        part = tokens[start : start + at_once]
-        logits, acts = forward(
-            state.params, part[:, :-1], config, keep=mlp_names(config), mlp=settings.mlp
-        )
-        nats += cross_entropy_forward(logits, part[:, 1:])[0] * part[:, 1:].size
-        counts.update(acts)
-    if not math.isfinite(nats):
-        raise not_finite(run, state, tokens, nats)
+    counts, loss = measure(state.params, tokens, config, settings.mlp, workspace)
+    if not math.isfinite(loss):
+        raise not_finite(run, state, tokens, loss)
     with explained(f"saving the counts of step {state.step}"):
         write_arrays(run.counts_file(state.step), counts.to_arrays())
 
@@ -185,8 +176,8 @@ def probe(run: Run, state: State) -> Record:
     return {
         "kind": "probe",
         "step": state.step,
-        "tokens": state.step * settings.batch_size * n_ctx,
-        "val_loss": nats / tokens[:, 1:].size,
+        "tokens": state.step * settings.batch_size * config.n_ctx,
+        "val_loss": loss,
         "probe_tokens": counts.n_tokens,
         "batch_tokens": counts.batch_size_used,
         "per_token": used.per_token.tolist(),

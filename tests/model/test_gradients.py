@@ -13,8 +13,6 @@ import pytest
 from conftest import random_params, random_tokens
 
 import minirelu as mr
-from minirelu.kernels import relu_mlp as fast_mlp
-from minirelu.model import relu_mlp as reference_mlp
 from minirelu.model.attention import attention_backward, attention_forward
 from minirelu.model.cross_entropy import cross_entropy
 from minirelu.model.embedding import (
@@ -24,6 +22,7 @@ from minirelu.model.embedding import (
     unembedding_forward,
 )
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
+from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
 
 STEP = 1e-5
 LIMIT = 1e-6
@@ -98,9 +97,8 @@ def test_attention():
     check_all(f, {"x": (x, dx), **{n: (p[n], dp[n]) for n in p if n != "b_K"}})
 
 
-@pytest.mark.parametrize("module", [reference_mlp, fast_mlp], ids=["numpy", "numba"])
-def test_relu_mlp(module):
-    N, C, F = 70, 3, 5  # N is more than one block of rows of the kernel, and not a multiple
+def test_relu_mlp():
+    N, C, F = 70, 3, 5
     x, W_in, W_out = rng.normal(size=(N, C)), rng.normal(size=(F, C)), rng.normal(size=(F, C))
     b_in, b_out = rng.normal(size=F), rng.normal(size=C)
     pre = x @ W_in.T + b_in
@@ -110,11 +108,11 @@ def test_relu_mlp(module):
     upstream = rng.normal(size=x.shape)
 
     def f() -> float:
-        y, _ = module.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+        y, _ = relu_mlp_forward(x, W_in, b_in, W_out, b_out)
         return float((y * upstream).sum())
 
-    _, saved = module.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
-    dx, dW_in, db_in, dW_out, db_out = module.relu_mlp_backward(upstream, W_in, W_out, saved)
+    _, saved = relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+    dx, dW_in, db_in, dW_out, db_out = relu_mlp_backward(upstream, W_in, W_out, saved)
     check_all(
         f,
         {
@@ -154,7 +152,7 @@ def test_cross_entropy_is_safe_with_huge_logits():
     assert loss == 0.0 and np.all(dlogits == 0)
 
 
-@pytest.mark.parametrize("mlp", ["numpy", "dense"])
+@pytest.mark.parametrize("mlp", ["numpy", "dense", "sparse"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_whole_model_every_tensor(odd, bias, mlp):
     """Each tensor in three random directions: a directional derivative sees all its entries."""

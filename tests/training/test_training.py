@@ -16,6 +16,8 @@ from conftest import quick_settings
 
 import minirelu as mr
 from minirelu.kernels.adam import global_norm
+from minirelu.kernels.workspace import Workspace
+from minirelu.sparsity import measure
 from minirelu.text.batches import batch
 from minirelu.training import adam, files, trainer
 from minirelu.training import checkpoint as checkpoint_module
@@ -50,7 +52,7 @@ def stop_after(n: int):
 # --- what is computed
 
 
-@pytest.mark.parametrize("mlp", ["numpy", "dense"])
+@pytest.mark.parametrize("mlp", ["numpy", "dense", "sparse"])
 def test_golden_first_steps(mlp):
     """Losses and gradient norms of the first steps, as first measured.
 
@@ -130,10 +132,12 @@ def test_a_short_gradient_is_not_clipped():
 def test_micro_batches_give_the_gradient_of_the_batch(odd):
     params = mr.init_params(odd, dtype=np.float64)
     sequences = np.random.default_rng(0).integers(0, 101, (6, 10))
-    whole = trainer.accumulated_grads(params, sequences, odd, mr.TrainConfig(batch_size=6))
+    whole = trainer.accumulated_grads(
+        params, sequences, odd, mr.TrainConfig(batch_size=6), Workspace()
+    )
     for parts in (2, 3, 6):
         settings = mr.TrainConfig(batch_size=6, micro_batches=parts)
-        loss, grads = trainer.accumulated_grads(params, sequences, odd, settings)
+        loss, grads = trainer.accumulated_grads(params, sequences, odd, settings, Workspace())
         assert loss == pytest.approx(whole[0], rel=1e-12)
         np.testing.assert_allclose(grads.flat, whole[1].flat, rtol=1e-9, atol=1e-14)
 
@@ -285,9 +289,9 @@ def test_folder_is_as_documented(finished_run):
 def test_probe_of_a_wide_model_in_parts_is_the_same(finished_run, monkeypatch):
     run = finished_run
     state = trainer.State(12, run.params(), None, None)
-    whole = trainer.probe(run, state)
-    monkeypatch.setattr(trainer, "_PROBE_BYTES", 1)  # one sequence at a time
-    parts = trainer.probe(run, state)
+    whole = trainer.probe(run, state, Workspace())
+    monkeypatch.setattr(measure, "_AT_ONCE_BYTES", 1)  # one sequence at a time
+    parts = trainer.probe(run, state, Workspace())
     assert parts.pop("val_loss") == pytest.approx(whole.pop("val_loss"), rel=1e-6)
     assert parts == whole
 
@@ -472,7 +476,7 @@ def test_loss_that_is_not_finite_at_a_probe(tmp_path, text_file, step):
     state.step = step
     state.params["ln_final.w"][2] = np.inf
     with pytest.raises(ValueError, match=f"after step {step}: the loss is nan, first in ln_f"):
-        trainer.probe(run, state)
+        trainer.probe(run, state, Workspace())
 
 
 @pytest.mark.parametrize(
@@ -560,7 +564,7 @@ def test_nan_names_step_and_tensor(tmp_path, text_file):
     state = trainer.load(run)
     state.params["blocks.1.mlp.b_in"][3] = np.nan
     with pytest.raises(ValueError, match="step 9: the loss is nan, first in blocks.1.mlp.b_in"):
-        trainer.train_step(run, state)
+        trainer.train_step(run, state, Workspace())
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")
@@ -570,7 +574,7 @@ def test_overflow_names_the_activation(tmp_path, text_file):
     state.params["blocks.0.mlp.W_in"][:] = 1e38
     state.params["blocks.0.ln2.b"][:] = 10.0
     with pytest.raises(ValueError, match="step 1: .* first in blocks.0.mlp.hook_pre"):
-        trainer.train_step(run, state)
+        trainer.train_step(run, state, Workspace())
 
 
 def test_divergence_keeps_the_last_good_weights(tmp_path, text_file):

@@ -1,0 +1,161 @@
+"""Causal attention, head by head, without the half that the mask would throw away.
+
+Reference: ``minirelu.model.attention``. The (B, H, T, T) pattern is never stored: queries come in
+blocks of ``QUERIES``, each meets the keys up to its own end, and the backward makes the pattern
+again from the logarithm of the softmax's denominator (the recomputation of Dao et al. 2022,
+*FlashAttention*, section 3.1). Scores are kept (keys, queries), so that each step of the softmax
+runs over many queries at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import get_thread_id, prange
+
+from minirelu.kernels.compiling import parallel, serial
+from minirelu.kernels.exp import exp
+
+QUERIES = 64
+
+
+def scratch_size(T: int, D: int) -> int:
+    """Numbers that one thread needs beside its inputs and outputs.
+
+    >>> scratch_size(256, 32)
+    92288
+    """
+    return 7 * T * D + 2 * QUERIES + QUERIES * D + 2 * QUERIES * T
+
+
+def _gather(a, b, h, T, D, factor, out):  # (N, C) -> (T, D): one head of one sequence
+    for t in range(T):
+        for d in range(D):
+            out[t, d] = a[b * T + t, h * D + d] * factor
+
+
+def _add(total, part, n):  # (T, D), (T, D): the first n rows
+    for t in range(n):
+        for d in range(total.shape[1]):
+            total[t, d] += part[t, d]
+
+
+gather = serial(_gather)
+add = serial(_add)
+
+
+def _attention_forward(q, k, v, z, log_total, scratch):
+    # (N, C) three times, (N, C), (B, H, T), (threads, scratch_size)
+    B, H, T = log_total.shape
+    D = q.shape[1] // H
+    one = q.dtype.type(1)
+    zero = q.dtype.type(0)
+    for i in prange(B * H):
+        b, h = i // H, i % H
+        s = scratch[get_thread_id()]
+        size = T * D
+        qh = s[:size].reshape(T, D)
+        kh = s[size : 2 * size].reshape(T, D)
+        vh = s[2 * size : 3 * size].reshape(T, D)
+        gather(q, b, h, T, D, one / np.sqrt(q.dtype.type(D)), qh)
+        gather(k, b, h, T, D, one, kh)
+        gather(v, b, h, T, D, one, vh)
+        rest = s[3 * size :]
+        largest, total = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
+        rest = rest[2 * QUERIES :]
+
+        for first in range(0, T, QUERIES):
+            stop = min(T, first + QUERIES)
+            n = stop - first  # queries of this block; they look at keys before `stop`
+            zb = rest[: n * D].reshape(n, D)
+            scores = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
+            np.dot(kh[:stop], qh[first:stop].T, scores)
+            for j in range(n):
+                largest[j] = -np.inf
+                total[j] = 0
+            for key in range(stop):
+                for j in range(max(0, key - first), n):
+                    largest[j] = scores[key, j] if scores[key, j] > largest[j] else largest[j]
+            for key in range(stop):
+                begin = max(0, key - first)  # queries before the key do not see it
+                for j in range(begin):
+                    scores[key, j] = zero
+                for j in range(begin, n):
+                    scores[key, j] = exp(scores[key, j] - largest[j])
+                    total[j] += scores[key, j]
+            np.dot(scores.T, vh[:stop], zb)
+            for j in range(n):
+                log_total[b, h, first + j] = largest[j] + np.log(total[j])
+                for d in range(D):
+                    z[b * T + first + j, h * D + d] = zb[j, d] / total[j]
+
+
+def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
+    B, H, T = log_total.shape
+    D = q.shape[1] // H
+    one = q.dtype.type(1)
+    zero = q.dtype.type(0)
+    for i in prange(B * H):
+        b, h = i // H, i % H
+        s = scratch[get_thread_id()]
+        size = T * D
+        qh = s[:size].reshape(T, D)
+        kh = s[size : 2 * size].reshape(T, D)
+        vh = s[2 * size : 3 * size].reshape(T, D)
+        dzh = s[3 * size : 4 * size].reshape(T, D)
+        dkh = s[4 * size : 5 * size].reshape(T, D)
+        dvh = s[5 * size : 6 * size].reshape(T, D)
+        more = s[6 * size : 7 * size].reshape(T, D)
+        inv_sqrt_D = one / np.sqrt(q.dtype.type(D))
+        gather(q, b, h, T, D, inv_sqrt_D, qh)
+        gather(k, b, h, T, D, one, kh)
+        gather(v, b, h, T, D, one, vh)
+        gather(dz, b, h, T, D, one, dzh)
+        for t in range(T):
+            for d in range(D):
+                dkh[t, d] = zero
+                dvh[t, d] = zero
+        rest = s[7 * size :]
+        lse, delta = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
+        rest = rest[2 * QUERIES :]
+
+        for first in range(0, T, QUERIES):
+            stop = min(T, first + QUERIES)
+            n = stop - first
+            qb, dzb = qh[first:stop], dzh[first:stop]
+            dqb = rest[: n * D].reshape(n, D)
+            pattern = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
+            dscores = rest[n * D + stop * n : n * D + 2 * stop * n].reshape(stop, n)
+            # the pattern again: softmax(k @ q.T / sqrt(D))
+            np.dot(kh[:stop], qb.T, pattern)
+            # z = pattern.T @ v, by pattern
+            np.dot(vh[:stop], dzb.T, dscores)
+            for j in range(n):
+                lse[j] = log_total[b, h, first + j]
+                delta[j] = 0
+                for d in range(D):
+                    delta[j] += dzb[j, d] * z[b * T + first + j, h * D + d]
+            for key in range(stop):
+                begin = max(0, key - first)
+                for j in range(begin):
+                    pattern[key, j] = zero
+                    dscores[key, j] = zero
+                for j in range(begin, n):
+                    pattern[key, j] = exp(pattern[key, j] - lse[j])
+                    # through the softmax; sum_key(dpattern * pattern) is dz . z
+                    dscores[key, j] = pattern[key, j] * (dscores[key, j] - delta[j])
+            np.dot(pattern, dzb, more[:stop])  # z = pattern.T @ v, by v
+            add(dvh, more, stop)
+            np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, by k
+            add(dkh, more, stop)
+            np.dot(dscores.T, kh[:stop], dqb)  # ... by q
+            for j in range(n):
+                for d in range(D):
+                    dq[b * T + first + j, h * D + d] = dqb[j, d] * inv_sqrt_D
+        for t in range(T):
+            for d in range(D):
+                dk[b * T + t, h * D + d] = dkh[t, d]
+                dv[b * T + t, h * D + d] = dvh[t, d]
+
+
+attention_forward_kernel = parallel(_attention_forward)
+attention_backward_kernel = parallel(_attention_backward)

@@ -1,0 +1,260 @@
+"""A training step made of the kernels: the forward, the loss and the backward of the whole model.
+
+Reference: ``minirelu.model.transformer``, line by line. Two things differ. All memory comes from a
+:class:`Workspace`, so that a step takes none of its own; and only what the backward reads is kept.
+Tokens are one axis here, N = B*T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numba
+import numpy as np
+from numba import njit
+
+from minirelu.config import ModelConfig
+from minirelu.kernels import mlp_route
+from minirelu.kernels.attention import (
+    attention_backward_kernel,
+    attention_forward_kernel,
+    scratch_size,
+)
+from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads
+from minirelu.kernels.cross_entropy import loss_backward_kernel, loss_forward_kernel
+from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
+from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
+from minirelu.kernels.relu_mlp import units_times_tokens
+from minirelu.kernels.workspace import Workspace
+from minirelu.model.parameters import Parameters
+
+Array = np.ndarray
+
+
+@dataclass
+class Saved:
+    """What the forward leaves for the backward."""
+
+    tokens: Array  # (B, T)
+    layers: list[dict[str, Array]] = field(default_factory=list)  # arrays by name
+    mlps: list[mlp_route.Kept] = field(default_factory=list)
+    final: dict[str, Array] = field(default_factory=dict)
+
+
+def loss_and_grads(
+    params: Parameters,
+    tokens: Array,
+    targets: Array,
+    config: ModelConfig,
+    mlp: str,
+    ws: Workspace,
+    grads: Parameters,
+) -> float:
+    """See :func:`minirelu.loss_and_grads`; every number of ``grads`` is overwritten."""
+    mlp_route.check_route(mlp)
+    with own_threads():
+        saved = forward(params, tokens, config, mlp, ws)
+        nats = loss_forward(params, targets, saved, ws)
+        backward(params, saved, config, ws, grads)
+    return float(nats.mean(dtype=np.float64))
+
+
+def evaluate(
+    params: Parameters,
+    tokens: Array,
+    targets: Array,
+    config: ModelConfig,
+    mlp: str,
+    ws: Workspace,
+) -> tuple[Array, list[Array]]:
+    """Run the model without a backward, and count which units were on.
+
+    Returns
+    -------
+    nats : ndarray, (B, T)
+        each token's loss.
+    on : list of L arrays, (B, F) int32
+        for each sequence and unit, the positions at which it was on.
+    """
+    B, T = tokens.shape
+    on: list[Array] = []
+
+    def count(kept: mlp_route.Kept) -> None:
+        on.append(mlp_route.positions_on(kept, B, T, config.mlp_widths[len(on)]))
+
+    mlp_route.check_route(mlp)
+    with own_threads():
+        saved = forward(params, tokens, config, mlp, ws, count)
+        nats = loss_forward(params, targets, saved, ws)
+    return nats.reshape(B, T).copy(), on
+
+
+def forward(
+    params: Parameters,
+    tokens: Array,
+    config: ModelConfig,
+    mlp: str,
+    ws: Workspace,
+    watch: Callable[[mlp_route.Kept], None] | None = None,
+) -> Saved:
+    """From tokens to the input of the unembedding.
+
+    With ``watch`` there will be no backward: it is called with what each MLP did, and the memory
+    of one layer is used again for the next.
+    """
+    (B, T), C, H = tokens.shape, config.d_model, config.n_heads
+    N, dtype = B * T, params.dtype
+    saved = Saved(tokens)
+
+    def array(name: str, *shape: int) -> Array:
+        return ws.array(name, shape or (N, C), dtype)
+
+    def bias(name: str, size: int) -> Array:
+        return params[name] if name in params else ws.zeros(f"no bias {size}", (size,), dtype)
+
+    def norm(x: Array, name: str, where: str) -> tuple[Array, Array]:
+        y, scale = array(f"{where} normalized"), array(f"{where} scale", N)
+        w, b = params[name + ".w"], bias(name + ".b", C)
+        layernorm_forward_kernel(x, w, b, dtype.type(config.ln_eps), y, scale)
+        return y, scale
+
+    x = array("resid embed")
+    np.take(params["embed.W_E"], tokens.reshape(N), axis=0, out=x, mode="clip")
+    x.reshape(B, T, C)[:] += params["pos_embed.W_pos"][:T]
+
+    for l in range(config.n_layers):
+        block, here = f"blocks.{l}.", f"{l if watch is None else 0} "
+        s: dict[str, Array] = {"resid_pre": x}
+
+        s["ln1"], s["scale1"] = norm(x, block + "ln1", here + "ln1")
+        for name in "QKV":
+            s[name] = array(here + name)
+            W, b = params[f"{block}attn.W_{name}"], bias(f"{block}attn.b_{name}", C)
+            linear_forward_kernel(s["ln1"], W, b, s[name])
+        s["z"], s["log_total"] = array(here + "z"), array(here + "log_total", B, H, T)
+        scratch = attention_scratch(ws, T, C // H, dtype)
+        attention_forward_kernel(s["Q"], s["K"], s["V"], s["z"], s["log_total"], scratch)
+        s["resid_mid"] = array(here + "resid_mid")
+        W, b = params[block + "attn.W_O"], bias(block + "attn.b_O", C)
+        linear_forward_kernel(s["z"], W, b, s["resid_mid"])
+        s["resid_mid"] += x
+
+        s["ln2"], s["scale2"] = norm(s["resid_mid"], block + "ln2", here + "ln2")
+        x = array(f"resid {l if watch is None else l % 2}")
+        np.add(s["resid_mid"], bias(block + "mlp.b_out", C), out=x)
+        kept = mlp_route.mlp_forward(
+            s["ln2"], mlp_params(params, l, bias), x, mlp, ws, here + "mlp"
+        )
+        if watch is not None:
+            watch(kept)
+        else:
+            saved.layers.append(s)
+            saved.mlps.append(kept)
+
+    saved.final["resid"] = x
+    saved.final["ln"], saved.final["scale"] = norm(x, "ln_final", "ln_final")
+    return saved
+
+
+def loss_forward(params: Parameters, targets: Array, saved: Saved, ws: Workspace) -> Array:
+    """Each token's loss in nats, (N,); what the backward needs stays with ``saved``."""
+    W_E, x = params["embed.W_E"], saved.final["ln"]
+    N, V, dtype = len(x), len(W_E), x.dtype
+    f = saved.final
+    f["targets"] = ws.array("targets", (N,), np.int64)
+    f["targets"][:] = targets.reshape(N)
+    f["dlogits"] = ws.array("dlogits", (n_blocks(N), V * BLOCK), dtype)
+    f["shift"] = ws.array("shift", (n_blocks(V, TILE), N), dtype)
+    nats, scratch = ws.array("nats", (N,), dtype), ws.array("softmax", (3, N), dtype)
+    loss_forward_kernel(x, W_E, f["targets"], f["dlogits"], f["shift"], nats, scratch)
+    return nats
+
+
+def backward(
+    params: Parameters, saved: Saved, config: ModelConfig, ws: Workspace, grads: Parameters
+) -> None:
+    """From the loss to every parameter: the forward, read upwards."""
+    (B, T), C = saved.tokens.shape, config.d_model
+    N, dtype, blocks = B * T, params.dtype, n_blocks(B * T)
+
+    def array(name: str, *shape: int) -> Array:
+        return ws.array(name, shape or (N, C), dtype)
+
+    def grad(name: str, size: int) -> Array:  # of a bias, which the model may not have
+        return grads[name] if name in grads else array(f"no gradient {size}", size)
+
+    def norm_backward(dy: Array, x: Array, scale: Array, name: str, dx: Array) -> None:
+        parts = array("layernorm parts", blocks, 2, C)
+        layernorm_backward_kernel(dy, x, scale, params[name + ".w"], dx, parts)
+        np.add.reduce(parts[:, 0], axis=0, out=grads[name + ".w"])
+        np.add.reduce(parts[:, 1], axis=0, out=grad(name + ".b", C))
+
+    def linear_backward(dy: Array, x: Array, W: str, b: str, dx: Array) -> None:
+        dW_part, db_part = array("dW parts", blocks, C, C), array("db parts", blocks, C)
+        linear_backward_kernel(dy, x, params[W], dx, array("rows"), dW_part, db_part)
+        np.add.reduce(dW_part, axis=0, out=grads[W])
+        np.add.reduce(db_part, axis=0, out=grad(b, C))
+
+    # nats = cross_entropy(layernorm(x) @ W_E.T), of which the loss is the mean
+    f, W_E = saved.final, params["embed.W_E"]
+    dnormalized, dx = array("dnormalized"), ws.zeros("dx", (N, C), dtype)
+    loss_backward_kernel(
+        W_E, f["targets"], dtype.type(1 / N), f["dlogits"], f["shift"], dnormalized, array("rows")
+    )
+    columns = array(f"columns {len(W_E)}", *W_E.shape)
+    units_times_tokens(f["dlogits"], f["ln"], columns, grads["embed.W_E"])
+    norm_backward(dnormalized, f["resid"], f["scale"], "ln_final", dx)
+
+    for l in reversed(range(config.n_layers)):
+        block, s = f"blocks.{l}.", saved.layers[l]
+        # x = x + relu_mlp(layernorm(x)): the gradient goes both ways and meets again
+        g = {name: grads[f"{block}mlp.{name}"] for name in ("W_in", "W_out")}
+        g["b_in"] = grad(block + "mlp.b_in", config.mlp_widths[l])
+        p = {name: params[f"{block}mlp.{name}"] for name in ("W_in", "W_out")}
+        mlp_route.mlp_backward(dx, s["ln2"], p, saved.mlps[l], dnormalized, g, ws)
+        np.add.reduce(dx, axis=0, out=grad(block + "mlp.b_out", C))
+        norm_backward(dnormalized, s["resid_mid"], s["scale2"], block + "ln2", dx)
+
+        # x = x + attention(layernorm(x))
+        dz = ws.zeros("dz", (N, C), dtype)
+        linear_backward(dx, s["z"], block + "attn.W_O", block + "attn.b_O", dz)
+        d = {name: array("d" + name) for name in "QKV"}
+        attention_backward_kernel(
+            dz, s["Q"], s["K"], s["V"], s["z"], s["log_total"], d["Q"], d["K"], d["V"],
+            attention_scratch(ws, T, C // config.n_heads, dtype),
+        )  # fmt: skip
+        dnormalized.fill(0)
+        for name in "QKV":
+            W, b = f"{block}attn.W_{name}", f"{block}attn.b_{name}"
+            linear_backward(d[name], s["ln1"], W, b, dnormalized)
+        norm_backward(dnormalized, s["resid_pre"], s["scale1"], block + "ln1", dx)
+
+    # x = W_E[tokens] + W_pos
+    scatter_add(dx, saved.tokens.reshape(N), grads["embed.W_E"])
+    grads["pos_embed.W_pos"].fill(0)
+    np.add.reduce(dx.reshape(B, T, C), axis=0, out=grads["pos_embed.W_pos"][:T])
+
+
+def mlp_params(
+    params: Parameters, l: int, bias: Callable[[str, int], Array]
+) -> Mapping[str, Array]:
+    """The MLP's weights of layer l, with a bias of 0 where the model has none."""
+    block = f"blocks.{l}.mlp."
+    W_in, W_out = params[block + "W_in"], params[block + "W_out"]
+    return {"W_in": W_in, "b_in": bias(block + "b_in", len(W_in)), "W_out": W_out}
+
+
+def attention_scratch(ws: Workspace, T: int, D: int, dtype: np.dtype) -> Array:
+    """Room for each thread."""
+    return ws.array("attention", (numba.config.NUMBA_NUM_THREADS, scratch_size(T, D)), dtype)
+
+
+def _scatter_add(dx, tokens, dW_E):  # (N, C), (N,), (V, C)
+    """Each row of ``dW_E`` collects the gradient of every place its token was used in."""
+    for n in range(tokens.size):
+        for c in range(dx.shape[1]):
+            dW_E[tokens[n], c] += dx[n, c]
+
+
+scatter_add = njit(cache=True)(_scatter_add)

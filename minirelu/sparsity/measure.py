@@ -1,0 +1,82 @@
+"""Running text through a model only to watch it: who fires, and how well it predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minirelu.config import ModelConfig
+from minirelu.kernels import transformer as kernels
+from minirelu.kernels.workspace import Workspace
+from minirelu.model.activations import mlp_names
+from minirelu.model.cross_entropy import cross_entropy_forward
+from minirelu.model.parameters import Parameters
+from minirelu.model.transformer import check_tokens, forward
+from minirelu.sparsity.counts import UnitCounts
+
+_AT_ONCE_BYTES = 1 << 28  # of hidden units and logits held at a time
+
+
+def measure(
+    params: Parameters,
+    sequences: np.ndarray,
+    config: ModelConfig,
+    mlp: str = "auto",
+    workspace: Workspace | None = None,
+) -> tuple[UnitCounts, float]:
+    """Count which hidden units fire, and average the loss.
+
+    The counts are made of what the MLP kernels list anyway, so watching costs little more than
+    the forward pass.
+
+    Parameters
+    ----------
+    params : Parameters
+    sequences : int ndarray, (S, T + 1)
+        inputs and, one further, targets.
+    config : ModelConfig
+    mlp : {"auto", "dense", "sparse", "numpy"}
+        see :func:`minirelu.loss_and_grads`.
+    workspace : Workspace, optional
+
+    Returns
+    -------
+    counts : UnitCounts
+    loss : float
+        mean over the S * T tokens, in nats.
+
+    Raises
+    ------
+    ValueError
+        sequences of the wrong shape, type or range.
+
+    Examples
+    --------
+    >>> import minirelu as mr
+    >>> config = mr.ModelConfig(n_layers=1, n_heads=2, d_model=4, d_mlp=8, n_ctx=6, d_vocab=10)
+    >>> counts, loss = measure(mr.init_params(config), np.array([[1, 2, 3, 4]]), config)
+    >>> counts.n_tokens
+    3
+    """
+    tokens = check_tokens(sequences[:, :-1], config, "tokens")
+    targets = check_tokens(sequences[:, 1:], config, "targets")
+    S, T = tokens.shape
+    workspace = workspace or Workspace()
+    counts, nats = UnitCounts(config), 0.0
+    numbers_each = T * (max(config.mlp_widths) + config.d_vocab)
+    if mlp == "numpy":  # the reference holds all layers at once, and the pattern
+        numbers_each = T * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * T)
+    at_once = max(1, _AT_ONCE_BYTES // (params.dtype.itemsize * numbers_each))
+
+    for i in range(0, S, at_once):
+        part = slice(i, i + at_once)
+        if mlp == "numpy":
+            logits, acts = forward(params, tokens[part], config, keep=mlp_names(config))
+            nats += cross_entropy_forward(logits, targets[part])[0] * targets[part].size
+            counts.update(acts)
+        else:
+            losses, on = kernels.evaluate(
+                params, tokens[part], targets[part], config, mlp, workspace
+            )
+            nats += float(losses.sum(dtype=np.float64))
+            counts.add_positions(on, T)
+    return counts, nats / targets.size

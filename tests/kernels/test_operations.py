@@ -1,0 +1,195 @@
+"""Every other kernel against its NumPy reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import ODD, random_params, random_tokens
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+import minirelu as mr
+from minirelu.errors import UserError
+from minirelu.kernels import transformer as kernels
+from minirelu.kernels.attention import (
+    attention_backward_kernel,
+    attention_forward_kernel,
+    scratch_size,
+)
+from minirelu.kernels.compiling import set_threads
+from minirelu.kernels.exp import exp
+from minirelu.kernels.workspace import Workspace
+from minirelu.model.attention import attention_backward, attention_forward
+from minirelu.sparsity.measure import measure
+
+close = dict(rtol=1e-10, atol=1e-12)
+
+
+@njit
+def exps(x, y):
+    for i in range(x.size):
+        y[i] = exp(x[i])
+
+
+def test_exp():
+    x = np.linspace(-87, 20, 200_001).astype(np.float32)
+    y = np.empty_like(x)
+    exps(x, y)
+    error = np.abs(y / np.exp(x.astype(np.float64)) - 1)
+    assert error.max() < 3e-7
+    x = np.array([np.nan, -np.inf, -1e30, -0.0, 0.0], np.float32)
+    y = np.empty_like(x)
+    exps(x, y)
+    assert np.isnan(y[0]) and np.all(y[1:3] < 2e-38) and np.all(y[3:] == 1)
+
+
+def test_exp_in_float64_is_the_c_library_s():
+    x, y = np.linspace(-700, 700, 1001), np.empty(1001)
+    exps(x, y)
+    np.testing.assert_allclose(y, np.exp(x), rtol=1e-15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 200), st.sampled_from([(1, 1), (2, 3), (4, 8)]))
+def test_attention(B, T, heads):
+    H, D = heads
+    C, N = H * D, B * T
+    rng = np.random.default_rng(T)
+    x, dout = rng.normal(size=(2, B, T, C))
+    p = {"W_" + n: rng.normal(size=(C, C)) for n in "QKVO"} | {"b_" + n: None for n in "QKVO"}
+    _, saved = attention_forward(x, p, H)
+    q, k, v = (saved[n].reshape(N, C) for n in "qkv")
+    z, log_total = np.empty((N, C)), np.empty((B, H, T))
+    scratch = np.empty((8, scratch_size(T, D)))
+    attention_forward_kernel(q, k, v, z, log_total, scratch)
+    np.testing.assert_allclose(z, saved["z"].reshape(N, C), **close)
+
+    _, dp = attention_backward(dout, x, p, saved)
+    dz = dout.reshape(N, C) @ p["W_O"].T
+    dq, dk, dv = (np.empty((N, C)) for _ in range(3))
+    attention_backward_kernel(dz, q, k, v, z, log_total, dq, dk, dv, scratch)
+    for name, d in (("Q", dq), ("K", dk), ("V", dv)):
+        expected = dp["W_" + name]
+        np.testing.assert_allclose(
+            x.reshape(N, C).T @ d, expected, rtol=1e-9, atol=1e-10 * (1 + np.abs(expected).max())
+        )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 4), st.integers(1, 300), st.integers(1, 1100), st.booleans(),
+    st.sampled_from(["dense", "sparse", "auto"]), st.integers(0, 99),
+)  # fmt: skip
+def test_whole_step(B, T, V, bias, mlp, seed):
+    """Any number of tokens, any vocabulary: more or less than a block, and no multiple of one."""
+    config = mr.ModelConfig(1, 2, 4, 9, n_ctx=300, d_vocab=V, bias=bias)
+    params = random_params(config, seed)
+    tokens, targets = (np.random.default_rng(seed + i).integers(0, V, (B, T)) for i in (0, 1))
+    loss, grads = mr.loss_and_grads(params, tokens, targets, config, mlp="numpy")
+    fast_loss, fast = mr.loss_and_grads(params, tokens, targets, config, mlp=mlp)
+    assert fast_loss == pytest.approx(loss, rel=1e-12, abs=1e-12)
+    for name in grads:
+        size = np.linalg.norm(grads[name]) + 1e-3  # some are 0 but for rounding
+        assert np.linalg.norm(fast[name] - grads[name]) < 1e-11 * size, name
+
+
+def test_huge_logits_are_safe():
+    params = random_params(ODD)
+    params["embed.W_E"][:] *= 1e4
+    tokens = random_tokens(ODD, 2, 9)
+    loss, grads = mr.loss_and_grads(params, tokens, tokens, ODD, mlp="numpy")
+    fast_loss, fast = mr.loss_and_grads(params, tokens, tokens, ODD)
+    assert np.isfinite(loss) and fast_loss == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(fast.flat, grads.flat, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", list(random_params(ODD)))
+def test_a_nan_in_any_weight_reaches_the_loss(name):
+    params, tokens = random_params(ODD, dtype=np.float32), random_tokens(ODD, 2, 9)
+    params[name][...] = np.nan
+    for mlp in ("dense", "sparse", "numpy"):
+        with np.errstate(all="ignore"):
+            assert np.isnan(mr.loss_and_grads(params, tokens, tokens, ODD, mlp=mlp)[0])
+
+
+@pytest.mark.parametrize("mlp", ["dense", "sparse", "auto"])
+def test_same_bits_with_one_thread_and_two(mlp):
+    import numba
+
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs two threads")
+    config = mr.ModelConfig(2, 2, 32, 600, n_ctx=128, d_vocab=700, init="nanodo")
+    params, tokens = mr.init_params(config), random_tokens(config, 8, 128)
+    results = []
+    try:
+        for threads in (1, 2, 2):
+            set_threads(threads)
+            results.append(mr.loss_and_grads(params, tokens, tokens, config, mlp=mlp))
+    finally:
+        set_threads(None)
+    for loss, grads in results[1:]:
+        assert loss == results[0][0]
+        np.testing.assert_array_equal(grads.flat, results[0][1].flat)
+
+
+def test_a_workspace_changes_nothing_but_the_memory():
+    config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
+    params, ws = random_params(config, dtype=np.float32), Workspace()
+    kept = mr.Parameters(config)
+    for B, T in ((3, 20), (1, 7), (3, 20)):
+        tokens = random_tokens(config, B, T)
+        loss, grads = mr.loss_and_grads(params, tokens, tokens, config, workspace=ws, grads=kept)
+        assert grads is kept
+        again, fresh = mr.loss_and_grads(params, tokens, tokens, config)
+        assert loss == again
+        np.testing.assert_array_equal(grads.flat, fresh.flat)
+
+
+def test_steps_take_no_memory_of_their_own():
+    import tracemalloc
+
+    config = mr.ModelConfig(2, 2, 64, 1024, n_ctx=128, d_vocab=1000, init="nanodo")
+    params, tokens = mr.init_params(config), random_tokens(config, 8, 128)
+    ws, grads = Workspace(), mr.Parameters(config)
+    for mlp in ("dense", "sparse"):
+        for measured in (False, True):  # the first one compiles, and fills the workspace
+            tracemalloc.start()
+            mr.loss_and_grads(params, tokens, tokens, config, mlp, ws, grads)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            if measured:
+                assert peak < 200_000, f"{mlp}: {peak} bytes"
+
+
+@pytest.mark.parametrize("mlp", ["dense", "sparse", "auto"])
+def test_measure_is_the_reference_s_count(mlp):
+    config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
+    params, sequences = random_params(config), random_tokens(config, 7, 21)
+    counts, loss = measure(params, sequences, config, mlp)
+    reference, reference_loss = measure(params, sequences, config, "numpy")
+    assert loss == pytest.approx(reference_loss, rel=1e-12)
+    for name, array in reference.to_arrays().items():
+        np.testing.assert_array_equal(counts.to_arrays()[name], array, err_msg=name)
+
+
+def test_params_may_be_any_mapping():
+    tokens = random_tokens(ODD, 2, 9)
+    params = random_params(ODD)
+    plain = {name: np.asfortranarray(p) for name, p in params.items()}
+    loss, grads = mr.loss_and_grads(plain, tokens, tokens, ODD)
+    assert loss == mr.loss_and_grads(params, tokens, tokens, ODD)[0]
+
+
+@pytest.mark.parametrize("n", [0, -1, 100_000])
+def test_a_wrong_number_of_threads_is_refused(n):
+    with pytest.raises(UserError, match=f"threads: {n} is not allowed"):
+        set_threads(n)
+
+
+def test_the_pass_without_a_backward_has_the_same_loss():
+    tokens, targets = random_tokens(ODD, 3, 9), random_tokens(ODD, 3, 9, seed=1)
+    params = random_params(ODD)
+    nats, on = kernels.evaluate(params, tokens, targets, ODD, "auto", Workspace())
+    assert nats.mean() == pytest.approx(mr.loss_and_grads(params, tokens, targets, ODD)[0])
+    assert [o.shape for o in on] == [(3, 37), (3, 37)]
