@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from minirelu.kernels.compiling import parallel, serial
 
 # Numbers that one thread takes at a time: fixed, so that the norm is added up in the same order
 # whatever the number of threads.
@@ -22,19 +24,23 @@ def _adam_step(p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, co
         p[i] -= lr * (step + decay * p[i])
 
 
-def _sum_of_squares(g, partial):  # (n,), (blocks,) float64
-    """Add up g*g by blocks, in float64, so that no sum overflows or loses small terms."""
+def _sum_of_squares(g):  # (n,) -> float64
+    """Add up g*g in float64, so that no sum overflows or loses small terms."""
+    total = 0.0
+    for i in range(g.size):
+        x = np.float64(g[i])
+        total += x * x
+    return total
+
+
+def _sums_of_squares(g, partial):  # (n,), (blocks,) float64
     for block in prange(partial.size):
-        total = 0.0
-        for i in range(block * BLOCK, min(g.size, (block + 1) * BLOCK)):
-            x = np.float64(g[i])
-            total += x * x
-        partial[block] = total
+        partial[block] = sum_of_squares(g[block * BLOCK : min(g.size, (block + 1) * BLOCK)])
 
 
-adam_step_kernel = njit(parallel=True, cache=True, error_model="numpy")(_adam_step)
-# 'reassoc' lets the sum use vector registers; NaN and Inf stay what they are.
-sum_of_squares = njit(parallel=True, cache=True, fastmath={"reassoc", "contract"})(_sum_of_squares)
+adam_step_kernel = parallel(_adam_step)
+sum_of_squares = serial(_sum_of_squares)
+sums_of_squares = parallel(_sums_of_squares)
 
 
 def adam_step(
@@ -70,5 +76,5 @@ def global_norm(g: np.ndarray) -> float:
     5.0
     """
     partial = np.zeros((g.size + BLOCK - 1) // BLOCK)
-    sum_of_squares(g, partial)
+    sums_of_squares(g, partial)
     return math.sqrt(partial.sum())

@@ -249,8 +249,8 @@ def test_records(finished_run):
         *("kind", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second")
     }
     for p in probes:
-        for measure in ("per_token", "per_sequence", "per_batch", "median_in_sequence_used"):
-            assert len(p[measure]) == 2 and all(0 <= x <= 1 for x in p[measure])
+        for name in ("per_token", "per_sequence", "per_batch", "median_in_sequence_used"):
+            assert len(p[name]) == 2 and all(0 <= x <= 1 for x in p[name])
 
 
 def test_every_number_of_a_probe_can_be_recomputed(finished_run):
