@@ -27,10 +27,20 @@ def scratch_size(T: int, D: int) -> int:
     return 7 * T * D + 2 * QUERIES + QUERIES * D + 2 * QUERIES * T
 
 
-def _gather(a, b, h, T, D, factor, out):  # (N, C) -> (T, D): one head of one sequence
-    for t in range(T):
+def _gather(a, row, h, factor, part):  # (N, C) -> (n, D): head h, from this row on
+    n, D = part.shape
+    there = a[row : row + n, h * D : (h + 1) * D]
+    for t in range(n):
         for d in range(D):
-            out[t, d] = a[b * T + t, h * D + d] * factor
+            part[t, d] = there[t, d] * factor
+
+
+def _scatter(part, factor, a, row, h):  # (n, D) -> (N, C)
+    n, D = part.shape
+    there = a[row : row + n, h * D : (h + 1) * D]
+    for t in range(n):
+        for d in range(D):
+            there[t, d] = part[t, d] * factor
 
 
 def _add(total, part, n):  # (T, D), (T, D): the first n rows
@@ -39,7 +49,16 @@ def _add(total, part, n):  # (T, D), (T, D): the first n rows
             total[t, d] += part[t, d]
 
 
+def _hide_later_keys(scores, first):  # (keys, queries), of which the first is position `first`
+    """The softmax makes 0 of -inf."""
+    for key in range(first, scores.shape[0]):
+        for j in range(key - first):
+            scores[key, j] = -np.inf
+
+
 gather = serial(_gather)
+hide_later_keys = serial(_hide_later_keys)
+scatter = serial(_scatter)
 add = serial(_add)
 
 
@@ -48,7 +67,6 @@ def _attention_forward(q, k, v, z, log_total, scratch):
     B, H, T = log_total.shape
     D = q.shape[1] // H
     one = q.dtype.type(1)
-    zero = q.dtype.type(0)
     for i in prange(B * H):
         b, h = i // H, i % H
         s = scratch[get_thread_id()]
@@ -56,9 +74,9 @@ def _attention_forward(q, k, v, z, log_total, scratch):
         qh = s[:size].reshape(T, D)
         kh = s[size : 2 * size].reshape(T, D)
         vh = s[2 * size : 3 * size].reshape(T, D)
-        gather(q, b, h, T, D, one / np.sqrt(q.dtype.type(D)), qh)
-        gather(k, b, h, T, D, one, kh)
-        gather(v, b, h, T, D, one, vh)
+        gather(q, b * T, h, one / np.sqrt(q.dtype.type(D)), qh)
+        gather(k, b * T, h, one, kh)
+        gather(v, b * T, h, one, vh)
         rest = s[3 * size :]
         largest, total = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
         rest = rest[2 * QUERIES :]
@@ -72,21 +90,20 @@ def _attention_forward(q, k, v, z, log_total, scratch):
             for j in range(n):
                 largest[j] = -np.inf
                 total[j] = 0
+            hide_later_keys(scores, first)
             for key in range(stop):
-                for j in range(max(0, key - first), n):
+                for j in range(n):
                     largest[j] = scores[key, j] if scores[key, j] > largest[j] else largest[j]
             for key in range(stop):
-                begin = max(0, key - first)  # queries before the key do not see it
-                for j in range(begin):
-                    scores[key, j] = zero
-                for j in range(begin, n):
+                for j in range(n):
                     scores[key, j] = exp(scores[key, j] - largest[j])
                     total[j] += scores[key, j]
             np.dot(scores.T, vh[:stop], zb)
             for j in range(n):
                 log_total[b, h, first + j] = largest[j] + np.log(total[j])
                 for d in range(D):
-                    z[b * T + first + j, h * D + d] = zb[j, d] / total[j]
+                    zb[j, d] /= total[j]
+            scatter(zb, one, z, b * T + first, h)
 
 
 def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
@@ -106,10 +123,10 @@ def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
         dvh = s[5 * size : 6 * size].reshape(T, D)
         more = s[6 * size : 7 * size].reshape(T, D)
         inv_sqrt_D = one / np.sqrt(q.dtype.type(D))
-        gather(q, b, h, T, D, inv_sqrt_D, qh)
-        gather(k, b, h, T, D, one, kh)
-        gather(v, b, h, T, D, one, vh)
-        gather(dz, b, h, T, D, one, dzh)
+        gather(q, b * T, h, inv_sqrt_D, qh)
+        gather(k, b * T, h, one, kh)
+        gather(v, b * T, h, one, vh)
+        gather(dz, b * T, h, one, dzh)
         for t in range(T):
             for d in range(D):
                 dkh[t, d] = zero
@@ -122,6 +139,7 @@ def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
             stop = min(T, first + QUERIES)
             n = stop - first
             qb, dzb = qh[first:stop], dzh[first:stop]
+            zb = z[b * T + first : b * T + stop, h * D : (h + 1) * D]
             dqb = rest[: n * D].reshape(n, D)
             pattern = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
             dscores = rest[n * D + stop * n : n * D + 2 * stop * n].reshape(stop, n)
@@ -133,13 +151,10 @@ def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
                 lse[j] = log_total[b, h, first + j]
                 delta[j] = 0
                 for d in range(D):
-                    delta[j] += dzb[j, d] * z[b * T + first + j, h * D + d]
+                    delta[j] += dzb[j, d] * zb[j, d]
+            hide_later_keys(pattern, first)
             for key in range(stop):
-                begin = max(0, key - first)
-                for j in range(begin):
-                    pattern[key, j] = zero
-                    dscores[key, j] = zero
-                for j in range(begin, n):
+                for j in range(n):
                     pattern[key, j] = exp(pattern[key, j] - lse[j])
                     # through the softmax; sum_key(dpattern * pattern) is dz . z
                     dscores[key, j] = pattern[key, j] * (dscores[key, j] - delta[j])
@@ -148,13 +163,9 @@ def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
             np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, by k
             add(dkh, more, stop)
             np.dot(dscores.T, kh[:stop], dqb)  # ... by q
-            for j in range(n):
-                for d in range(D):
-                    dq[b * T + first + j, h * D + d] = dqb[j, d] * inv_sqrt_D
-        for t in range(T):
-            for d in range(D):
-                dk[b * T + t, h * D + d] = dkh[t, d]
-                dv[b * T + t, h * D + d] = dvh[t, d]
+            scatter(dqb, inv_sqrt_D, dq, b * T + first, h)
+        scatter(dkh, one, dk, b * T, h)
+        scatter(dvh, one, dv, b * T, h)
 
 
 attention_forward_kernel = parallel(_attention_forward)

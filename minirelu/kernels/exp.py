@@ -21,12 +21,12 @@ F = np.float32
 _LN2_HIGH = F(0.693359375)
 _LN2_LOW = F(math.log(2) - 0.693359375)
 _LOG2_E = F(1 / math.log(2))
-_ONE, _HALF, _LOWEST = F(1), F(0.5), F(-87)
+_ZERO, _ONE, _HALF, _LOWEST = F(0), F(1), F(0.5), F(-87)  # e**-87 is almost a denormal
 _C2, _C3, _C4, _C5, _C6, _C7 = (F(1 / math.factorial(i)) for i in range(2, 8))
 
 
 def exp(x: Any) -> Any:
-    """Return e**x; in compiled code of float32, within 3e-7 relative, and e**-87 below -87.
+    """Return e**x; in compiled code of float32, within 3e-7 relative, and 0 below -87.
 
     >>> float(exp(np.float32(0)))
     1.0
@@ -35,14 +35,15 @@ def exp(x: Any) -> Any:
 
 
 def _exp_float32(x):
-    x = _LOWEST if x < _LOWEST else x  # 1.6e-38: below it lie the denormals
+    too_low = x < _LOWEST  # a NaN is not; it goes through all of this and stays one
+    x = _LOWEST if too_low else x
     # x = k ln 2 + r with |r| <= ln 2 / 2, so e**x = 2**k e**r
     k = np.floor(x * _LOG2_E + _HALF)
     r = x - k * _LN2_HIGH - k * _LN2_LOW
     series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7))))))
     # 2**k, made by writing k + 127 where a float32 keeps its exponent
     power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return series * power
+    return _ZERO if too_low else series * power
 
 
 @overload(exp)
