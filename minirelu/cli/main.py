@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 import minirelu
+from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.report import report
 from minirelu.cli.sample import sample
@@ -30,7 +31,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, report, sample, export):
+for command in (train, report, sample, estimate, export):
     cli.add_command(command)
 
 

@@ -62,3 +62,17 @@ def given_settings(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 PRESET_HELP = f"Where to start from: {', '.join(PRESETS)}.  [default: small]"
+
+
+def threads_option(command: Callable) -> Callable:
+    """Add ``--threads``. It is no setting: results do not depend on it."""
+    help = "Threads to compute with; results are the same for any number.  [default: all]"
+    return click.option("--threads", type=int, help=help)(command)
+
+
+def use_threads(threads: int | None) -> None:
+    """Do what ``--threads`` says, before anything is computed."""
+    if threads is not None:  # setting it loads the compiler, which a mistake should not wait for
+        from minirelu.kernels.compiling import set_threads
+
+        set_threads(threads)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.options import PRESET_HELP, given_settings, settings_options
+from minirelu.cli.estimate import memory_text, time_text
+from minirelu.cli.options import (
+    PRESET_HELP,
+    given_settings,
+    settings_options,
+    threads_option,
+    use_threads,
+)
 from minirelu.cli.say import say
 from minirelu.config import Config
 from minirelu.errors import UserError, command
@@ -30,12 +37,14 @@ if TYPE_CHECKING:
     help="Folder of the run.  [default: below runs, named after preset or file]",
 )
 @click.option("--resume", type=click.Path(), help="Go on with an interrupted run.")
+@threads_option
 @settings_options
 def train(
     preset: str | None,
     config_file: str | None,
     out: str | None,
     resume: str | None,
+    threads: int | None,
     **values: Any,
 ) -> None:
     """Train a model, watch its hidden units, and write a report.
@@ -51,6 +60,7 @@ def train(
       minirelu train --resume runs/small
     """
     options = given_settings(values)
+    use_threads(threads)
     if resume is not None:
         for name, value in (("preset", preset), ("config", config_file), ("out", out)):
             if value is not None:
@@ -115,20 +125,21 @@ def _describe(run: Run) -> None:
     """Print what will be done and how long it should take."""
     from minirelu.report.page import run_facts
     from minirelu.training.checkpoint import weight_bytes
+    from minirelu.training.estimate import run_seconds
     from minirelu.training.schedule import probe_steps
     from minirelu.training.state import kept_weights
-    from minirelu.training.trainer import seconds_per_step
 
     for name, text in run_facts(run).items():
         say(f"{name:9} {text}")
     nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
     say(f"{'to beat':9} {nats} (nats per token)")
     left = run.settings.train.steps - _steps_done(run)
+    say(f"{'memory':9} {memory_text(run.settings)}")
     if not left:
         say(f"{'finished':9} already, at step {run.settings.train.steps}")
     else:
-        seconds = seconds_per_step(run) * left
-        say(f"{'time':9} about {_duration(seconds)} for {left} steps on this machine")
+        seconds, each = run_seconds(run.settings, left, _steps_done(run))
+        say(f"{'time':9} {time_text(left, seconds, each)}")
     wanted, kept = probe_steps(run.settings.train), kept_weights(run.settings)
     each = weight_bytes(run.config)
     say(
@@ -192,13 +203,6 @@ def _show_results(run: Run) -> None:
         )
     say(f"report  {write_report(run)}")
     say(f"next    {command('sample', run.folder)}")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words: '40 s', '5 min', '3.2 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from minirelu.config import Config, ModelConfig
+from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
-from minirelu.model.parameters import n_params
 from minirelu.text.batches import make_probe, open_tokens, write_tokens, yardsticks
 from minirelu.text.corpus import open_corpus
 from minirelu.text.tokenizer import Tokenizer
+from minirelu.training.estimate import refuse_too_large
 from minirelu.training.files import explained, replacing_folder, write_text
 from minirelu.training.run import Run
 
@@ -35,8 +35,7 @@ def made_with() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    threads = int(numba.config.NUMBA_NUM_THREADS)
-    return {**versions, "platform": platform.platform(), "threads": threads}
+    return {**versions, "platform": platform.platform(), "threads": numba.get_num_threads()}
 
 
 def refuse_taken(folder: Path) -> None:
@@ -51,20 +50,6 @@ def refuse_taken(folder: Path) -> None:
     )
     if not new_or_empty or folder.resolve() == Path.cwd().resolve():
         raise UserError(f"{shown(folder)} exists and is not an empty folder; choose another --out")
-
-
-def refuse_too_large(config: ModelConfig) -> None:
-    """Raise if weights, gradients and Adam's two moments alone are more than this machine has."""
-    needed = 4 * 4 * n_params(config)
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no such call
-        return
-    if needed > there:
-        raise UserError(
-            f"a model of {n_params(config):,} parameters needs {needed / 1e9:.0f} GB to train and "
-            f"this machine has {there / 1e9:.0f} GB; choose a smaller d_mlp, d_model or n_layers"
-        )
 
 
 def create_run(
@@ -96,7 +81,7 @@ def create_run(
     folder = Path(folder)
     with explained(f"making the run folder {shown(folder)}"):
         refuse_taken(folder)
-        refuse_too_large(settings.model)
+        refuse_too_large(settings)
         corpus = open_corpus(settings.text)
 
         def read(n: int) -> None:  # everything is read twice: to check it, and to encode it

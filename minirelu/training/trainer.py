@@ -16,7 +16,7 @@ from minirelu.config import ModelConfig, TrainConfig
 from minirelu.errors import shown
 from minirelu.kernels.adam import global_norm
 from minirelu.kernels.workspace import Workspace
-from minirelu.model.parameters import Parameters, init_params
+from minirelu.model.parameters import Parameters
 from minirelu.model.transformer import loss_and_grads
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.usage import in_sequence_percentile, usage
@@ -146,20 +146,6 @@ def accumulated_grads(
     if len(parts) > 1:
         total.flat /= len(parts)
     return loss, total
-
-
-def seconds_per_step(run: Run) -> float:
-    """Measure how long a step takes here, on one part of the first batch; compiles the kernels."""
-    config, settings = run.config, run.settings.train
-    sequences = batch(run.train_tokens, 1, settings.batch_size, config.n_ctx, settings.seed)
-    part = np.split(sequences, settings.micro_batches)[0]
-    params = init_params(config, settings.seed)
-    workspace, seconds = Workspace(), []
-    for _ in range(3):  # the first one compiles
-        start = time.perf_counter()
-        loss_and_grads(params, part[:, :-1], part[:, 1:], config, settings.mlp, workspace)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds) * settings.micro_batches
 
 
 def probe(run: Run, state: State, workspace: Workspace) -> Record:

@@ -1,0 +1,110 @@
+"""``minirelu estimate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minirelu.cli.options import (
+    PRESET_HELP,
+    given_settings,
+    settings_options,
+    threads_option,
+    use_threads,
+)
+from minirelu.cli.say import say
+from minirelu.config import Config
+
+if TYPE_CHECKING:
+    from minirelu.training.estimate import StepTime
+
+
+@click.command()
+@click.option("--preset", help=PRESET_HELP)
+@click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
+@click.option("--json", "json_file", type=click.Path(), help="Also write the numbers to a file.")
+@threads_option
+@settings_options
+def estimate(
+    preset: str | None,
+    config_file: str | None,
+    json_file: str | None,
+    threads: int | None,
+    **values: Any,
+) -> None:
+    """Say what a training would need on this machine: memory, arithmetic, time.
+
+    Takes the same settings as `minirelu train`, starts nothing, and measures for some seconds.
+
+    \b
+    Examples:
+      minirelu estimate
+      minirelu estimate --preset paper --steps 2000
+      minirelu estimate --d-mlp 16384 --n-layers 10
+    """
+    from minirelu.model.parameters import n_params
+    from minirelu.training.estimate import (
+        available_memory,
+        flops,
+        memory,
+        refuse_too_large,
+        run_seconds,
+    )
+    from minirelu.training.files import explained, write_text
+
+    use_threads(threads)
+    settings = Config.build(preset, config_file, given_settings(values))
+    parts, there = memory(settings), available_memory()
+    needed = sum(parts.values())
+    say(f"parameters  {n_params(settings.model):,}")
+    say(f"memory      {memory_text(settings)}, at the peak:")
+    for name, size in parts.items():
+        say(f"            {size / 1e6:9,.0f} MB  {name}")
+    train = settings.train
+    say(
+        f"arithmetic  {flops(settings) / 1e9:,.1f} GFLOP a step with all hidden units on, "
+        f"{flops(settings, 0.05) / 1e9:,.1f} with 5 %"
+    )
+    refuse_too_large(settings)
+    seconds, each = run_seconds(settings, train.steps)
+    say(f"time        {time_text(train.steps, seconds, each)}")
+    if json_file:
+        numbers = {
+            "settings": settings.tables(),
+            "parameters": n_params(settings.model),
+            "memory_bytes": {**parts, "total": needed, "machine": there},
+            "flop_per_step": {"all_on": flops(settings), "5_percent_on": flops(settings, 0.05)},
+            "seconds_per_step": {"at_first": each.at_first, "once_sparse": each.once_sparse},
+            "seconds": seconds,
+        }
+        with explained(f"writing {json_file}"):
+            write_text(Path(json_file), json.dumps(numbers, indent=1))
+        say(f"numbers     {json_file}")
+    say("next        minirelu train, with the same options")
+
+
+def memory_text(settings: Config) -> str:
+    """'0.5 of 25 GB'."""
+    from minirelu.training.estimate import available_memory, memory
+
+    there = available_memory()
+    of = f" of {there / 1e9:.1f}" if there else ""
+    return f"about {sum(memory(settings).values()) / 1e9:.1f}{of} GB"
+
+
+def time_text(steps: int, seconds: float, each: StepTime) -> str:
+    """'about 3 min for 700 steps: 0.31 s each at first, 0.21 once most hidden units are off'."""
+    return (
+        f"about {duration(seconds)} for {steps} steps: {each.at_first:.2g} s each at first, "
+        f"{each.once_sparse:.2g} once most hidden units are off"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: '40 s', '5 min', '3.2 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,248 @@
+"""What a training will need: parameters, memory by purpose, arithmetic, time.
+
+Memory is added up from the shapes of what is held. Time is measured on this machine, with small
+models whose step is a few times cheaper, and scaled to the real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+from minirelu.config import Config, ModelConfig
+from minirelu.errors import UserError
+from minirelu.model.parameters import Parameters, init_params, n_params
+
+# Python, NumPy, SciPy's BLAS, Numba with its compiler, and the kernels.
+_PROGRAM_BYTES = 270_000_000
+# Models that are timed have at most this many hidden units and tokens.
+_TIMED_WIDTH, _TIMED_TOKENS = 32768, 2048
+
+
+def memory(settings: Config) -> dict[str, int]:
+    """Bytes that training holds at its peak, by purpose.
+
+    Hidden units are counted as if all were on. Once few are, most of their memory is not touched
+    any more, though it stays with the process.
+
+    Parameters
+    ----------
+    settings : Config
+
+    Returns
+    -------
+    dict of int
+        in bytes, in the order of the training step.
+
+    Examples
+    --------
+    >>> parts = memory(Config.build("small"))
+    >>> list(parts)[:3], parts["weights"]
+    (['weights', 'gradients', 'Adam'], 15889408)
+    """
+    from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
+
+    model, train = settings.model, settings.train
+    P, C, V = n_params(model), model.d_model, model.d_vocab
+    N = train.batch_size // train.micro_batches * model.n_ctx
+    blocks, widest = n_blocks(N), max(model.mlp_widths)
+    padded = blocks * BLOCK
+    parts = {
+        "weights": P,
+        "gradients": P * (2 if train.micro_batches > 1 else 1),
+        "Adam": 2 * P,
+        "hidden units": padded * sum(model.mlp_widths),
+        # of each layer: both normalised inputs, q, k, v, z, and the residual stream twice
+        "other activations": 8 * N * C * model.n_layers,
+        "logits": padded * V,
+        "scratch": 8 * N * C
+        + blocks * C * C
+        + C * (V + widest)
+        + blocks * TILE * BLOCK
+        + blocks * widest,
+    }
+    if train.mlp == "numpy":  # the reference keeps nothing in blocks, and more of everything
+        pattern = train.batch_size // train.micro_batches * model.n_heads * model.n_ctx**2
+        parts["hidden units"] = N * (sum(model.mlp_widths) + 4 * widest)
+        parts["other activations"] += 2 * pattern * model.n_layers
+        parts["logits"] *= 4
+    return {name: 4 * numbers for name, numbers in parts.items()} | {"program": _PROGRAM_BYTES}
+
+
+def available_memory() -> int | None:
+    """Bytes of memory this machine, or the container around us, has; None if it cannot be told."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        return min(there, int(limit)) if limit.isdecimal() else there
+    except (OSError, ValueError):
+        return there
+
+
+def refuse_too_large(settings: Config) -> None:
+    """Raise, with advice, if training cannot fit in this machine's memory."""
+    there, parts = available_memory(), memory(settings)
+    needed = sum(parts.values())
+    if there is None or needed <= there:
+        return
+    train = settings.train
+    advice = "choose a smaller d_mlp, d_model or n_layers"
+    for micro_batches in range(train.micro_batches + 1, train.batch_size + 1):
+        if train.batch_size % micro_batches:
+            continue
+        smaller = dataclasses.replace(train, micro_batches=micro_batches)
+        if sum(memory(dataclasses.replace(settings, train=smaller)).values()) <= there:
+            advice = f"--micro-batches {micro_batches} fits, and gives the same gradients"
+            break
+    largest = max(parts, key=lambda name: parts[name])
+    raise UserError(
+        f"training this model of {n_params(settings.model):,} parameters needs "
+        f"{needed / 1e9:.1f} GB ({largest}: {parts[largest] / 1e9:.1f} GB) and this machine has "
+        f"{there / 1e9:.1f} GB; {advice}"
+    )
+
+
+def flops(settings: Config, share_on: float = 1.0) -> float:
+    """Additions and multiplications of one step's matrix products, forward and backward.
+
+    Parameters
+    ----------
+    settings : Config
+    share_on : float
+        share of the hidden units that are on: five of the MLP's six products shrink with it.
+
+    Examples
+    --------
+    >>> f"{flops(Config.build('small')) / 1e9:.0f} G"
+    '53 G'
+    >>> f"{flops(Config.build('small'), share_on=0.05) / 1e9:.0f} G"
+    '22 G'
+    """
+    model, train = settings.model, settings.train
+    N, C, T = train.batch_size * model.n_ctx, model.d_model, model.n_ctx
+    mlp = sum(2 * N * C * F * (1 + 5 * share_on) for F in model.mlp_widths)
+    projections = 3 * 4 * 2 * N * C * C * model.n_layers
+    scores = (2 + 5) * 2 * N * C * (T / 2) * model.n_layers  # causal: half of them
+    unembedding = 3 * 2 * N * C * model.d_vocab
+    return mlp + projections + scores + unembedding
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step.
+
+    ``at_first``: about half of the units on, as after initialisation. ``once_sparse``: layer 0
+    still so, and 5 % on in the others, as in runs of this program after some hundred steps.
+    """
+
+    at_first: float
+    once_sparse: float
+
+
+def step_time(settings: Config) -> StepTime:
+    """Measure small steps on this machine, and scale them; takes some seconds.
+
+    A step with L layers costs what one with one layer does, and L - 1 times the difference that a
+    second one makes, all of it times the tokens; Adam's share goes by the parameter.
+
+    Parameters
+    ----------
+    settings : Config
+
+    Returns
+    -------
+    StepTime
+    """
+    model, train = settings.model, settings.train
+    timed = min(train.batch_size // train.micro_batches, max(1, _TIMED_TOKENS // model.n_ctx))
+    mean_width = sum(model.mlp_widths) / model.n_layers
+    width = max(1, round(min(mean_width, _TIMED_WIDTH)))
+
+    def small(n_layers: int, share_on: float) -> Callable[[], None]:
+        config = dataclasses.replace(model, n_layers=n_layers, d_mlp=width)
+        return _small_step(config, timed, train.mlp, share_on)
+
+    one, two, one_sparse = _seconds([small(1, 0.5), small(2, 0.5), small(1, 0.05)])
+    layer = max(0.0, two - one)
+    saved = max(0.0, one - one_sparse)
+    if mean_width > width:  # what a wider layer adds is nearly all that it costs
+        layer, saved = layer * mean_width / width, saved * mean_width / width
+    at_first = max(0.0, 2 * one - two) + model.n_layers * layer
+    once_sparse = at_first - (model.n_layers - 1) * min(saved, layer)
+
+    tokens = train.batch_size / timed
+    adam = _adam_seconds(n_params(model)) * (1 if train.micro_batches == 1 else 1.5)
+    return StepTime(tokens * at_first + adam, tokens * once_sparse + adam)
+
+
+def run_seconds(settings: Config, steps: int, first_step: int = 0) -> tuple[float, StepTime]:
+    """Expected seconds of so many steps from ``first_step`` on, probes included, and the step's.
+
+    The first 150 steps are taken as dense and the rest as sparse, which is when it happened in
+    runs of the presets; how soon it does depends on the learning rate.
+    """
+    each = step_time(settings)
+    dense = max(0, min(steps, 150 - first_step))
+    seconds = dense * each.at_first + (steps - dense) * each.once_sparse
+    return seconds * 1.1, each  # probes and checkpoints
+
+
+def _small_step(
+    model: ModelConfig, sequences: int, mlp: str, share_on: float
+) -> Callable[[], None]:
+    """Forward and backward of a small model with about that share of its units on."""
+    from minirelu.kernels.workspace import Workspace
+    from minirelu.model.transformer import loss_and_grads
+
+    model = dataclasses.replace(model, bias=True)
+    params, workspace, grads = init_params(model), Workspace(), Parameters(model)
+    for l in range(model.n_layers):
+        # the MLP's input has variance 1, so the pre-activations have that of a row of W_in
+        W_in = params[f"blocks.{l}.mlp.W_in"]
+        spread = math.sqrt(float((W_in * W_in).sum()) / len(W_in))
+        params[f"blocks.{l}.mlp.b_in"][:] = spread * NormalDist().inv_cdf(share_on)
+    tokens = np.random.default_rng(0).integers(0, model.d_vocab, (sequences, model.n_ctx))
+
+    def step() -> None:
+        loss_and_grads(params, tokens, tokens, model, mlp, workspace, grads)
+
+    return step
+
+
+def _seconds(steps: list[Callable[[], None]], rounds: int = 5) -> list[float]:
+    """Median time of each, taken in turn, so that a slow moment falls on all of them."""
+    times = []
+    for _ in range(rounds + 1):  # the first one compiles
+        times.append([_seconds_of(step) for step in steps])
+    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+
+
+def _seconds_of(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def _adam_seconds(n: int) -> float:
+    """Measure norm and update over a part of that many parameters, and scale it."""
+    from minirelu.kernels.adam import adam_step, global_norm
+
+    part = min(n, 4_000_000)
+    p, g, m, v = np.ones((4, part), np.float32)
+
+    def step() -> None:
+        global_norm(g)
+        adam_step(p, g, m, v, 1, 1e-3, 0.9, 0.95, 1e-8, 0.1)
+
+    return _seconds([step])[0] * n / part
