@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 import minirelu
+from minirelu.cli.bench import bench
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.report import report
@@ -31,7 +32,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, report, sample, estimate, export):
+for command in (train, report, sample, estimate, bench, export):
     cli.add_command(command)
 
 

@@ -22,6 +22,7 @@ def measure(
     config: ModelConfig,
     mlp: str = "auto",
     workspace: Workspace | None = None,
+    at_once: int | None = None,
 ) -> tuple[UnitCounts, float]:
     """Count which hidden units fire, and average the loss.
 
@@ -37,6 +38,8 @@ def measure(
     mlp : {"auto", "dense", "sparse", "numpy"}
         see :func:`minirelu.loss_and_grads`.
     workspace : Workspace, optional
+    at_once : int, optional
+        sequences in memory at a time; without it, what 256 MB hold.
 
     Returns
     -------
@@ -65,7 +68,8 @@ def measure(
     numbers_each = T * (max(config.mlp_widths) + config.d_vocab)
     if mlp == "numpy":  # the reference holds all layers at once, and the pattern
         numbers_each = T * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * T)
-    at_once = max(1, _AT_ONCE_BYTES // (params.dtype.itemsize * numbers_each))
+    if at_once is None:
+        at_once = max(1, _AT_ONCE_BYTES // (params.dtype.itemsize * numbers_each))
 
     for i in range(0, S, at_once):
         part = slice(i, i + at_once)

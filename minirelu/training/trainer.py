@@ -152,7 +152,9 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
     """Run the fixed probe, save its counts, and return its record."""
     config, settings = run.config, run.settings.train
     tokens = run.probe_tokens
-    counts, loss = measure(state.params, tokens, config, settings.mlp, workspace)
+    # as many sequences at a time as in training, so that its memory can be used
+    at_once = settings.batch_size // settings.micro_batches
+    counts, loss = measure(state.params, tokens, config, settings.mlp, workspace, at_once)
     if not math.isfinite(loss):
         raise not_finite(run, state, tokens, loss)
     with explained(f"saving the counts of step {state.step}"):

@@ -1,0 +1,66 @@
+"""Taking turns with a stop-watch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def alternate(
+    contestants: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1
+) -> dict[str, list[float]]:
+    """Time the contestants in turn: A B C, A B C, ...
+
+    Parameters
+    ----------
+    contestants : mapping of callable
+    rounds : int
+    calls : int
+        how often each is called in its turn; a turn's time is the mean of them.
+
+    Returns
+    -------
+    dict of list of float
+        seconds of a call, one number a round. A first round, in which compilers work and memory
+        is taken, is not among them.
+
+    Examples
+    --------
+    >>> times = alternate({"a": lambda: None, "b": lambda: None}, rounds=3)
+    >>> {name: len(seconds) for name, seconds in times.items()}
+    {'a': 3, 'b': 3}
+    """
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for i in range(rounds + 1):
+        for name, call in contestants.items():
+            call()  # whoever was before has left the caches to itself
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            if i > 0:
+                times[name].append((time.perf_counter() - start) / calls)
+    return times
+
+
+def ratios(times: Mapping[str, list[float]], ours: str = "minirelu") -> dict[str, list[float]]:
+    """For each peer, its time over ours, round by round.
+
+    >>> ratios({"minirelu": [1.0, 2.0], "peer": [2.0, 6.0]})
+    {'peer': [2.0, 3.0]}
+    """
+    return {
+        name: [t / o for t, o in zip(seconds, times[ours], strict=True)]
+        for name, seconds in times.items()
+        if name != ours
+    }
+
+
+def fastest_peer(times: Mapping[str, list[float]], ours: str = "minirelu") -> str | None:
+    """Name of the fastest contestant but us, by its median; None without any.
+
+    >>> fastest_peer({"minirelu": [1.0], "a": [3.0], "b": [2.0]})
+    'b'
+    """
+    peers = {name: statistics.median(t) for name, t in times.items() if name != ours}
+    return min(peers, key=lambda name: peers[name]) if peers else None
