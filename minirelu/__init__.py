@@ -33,6 +33,7 @@ _HOME = {
     "UnitCounts": "minirelu.sparsity.counts",
     "usage": "minirelu.sparsity.usage",
     "in_sequence_percentile": "minirelu.sparsity.usage",
+    "Workspace": "minirelu.kernels.workspace",
     "Run": "minirelu.training.run",
     "create_run": "minirelu.training.prepare",
     "train": "minirelu.training.trainer",
@@ -54,6 +55,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from minirelu.config import Config, ModelConfig, TextConfig, TrainConfig
     from minirelu.errors import UserError
+    from minirelu.kernels.workspace import Workspace
     from minirelu.model.cross_entropy import cross_entropy
     from minirelu.model.generate import generate
     from minirelu.model.parameters import Parameters, init_params, n_params

@@ -113,6 +113,14 @@ def forward(
     def bias(name: str, size: int) -> Array:
         return params[name] if name in params else ws.zeros(f"no bias {size}", (size,), dtype)
 
+    def linear(x: Array, block: str, names: str, y: Array) -> None:
+        W = params.stacked(*(f"{block}attn.W_{name}" for name in names))
+        if config.bias:
+            b = params.stacked(*(f"{block}attn.b_{name}" for name in names))
+        else:
+            b = ws.zeros(f"no biases {names}", (len(names), C), dtype)
+        linear_forward_kernel(x, W, b, y)
+
     def norm(x: Array, name: str, where: str) -> tuple[Array, Array]:
         y, scale = array(f"{where} normalized"), array(f"{where} scale", N)
         w, b = params[name + ".w"], bias(name + ".b", C)
@@ -128,16 +136,13 @@ def forward(
         s: dict[str, Array] = {"resid_pre": x}
 
         s["ln1"], s["scale1"] = norm(x, block + "ln1", here + "ln1")
-        for name in "QKV":
-            s[name] = array(here + name)
-            W, b = params[f"{block}attn.W_{name}"], bias(f"{block}attn.b_{name}", C)
-            linear_forward_kernel(s["ln1"], W, b, s[name])
+        s["QKV"] = array(here + "QKV", 3, N, C)
+        linear(s["ln1"], block, "QKV", s["QKV"])
         s["z"], s["log_total"] = array(here + "z"), array(here + "log_total", B, H, T)
         scratch = attention_scratch(ws, T, C // H, dtype)
-        attention_forward_kernel(s["Q"], s["K"], s["V"], s["z"], s["log_total"], scratch)
+        attention_forward_kernel(*s["QKV"], s["z"], s["log_total"], scratch)
         s["resid_mid"] = array(here + "resid_mid")
-        W, b = params[block + "attn.W_O"], bias(block + "attn.b_O", C)
-        linear_forward_kernel(s["z"], W, b, s["resid_mid"])
+        linear(s["z"], block, "O", s["resid_mid"][None])
         s["resid_mid"] += x
 
         s["ln2"], s["scale2"] = norm(s["resid_mid"], block + "ln2", here + "ln2")
@@ -190,11 +195,15 @@ def backward(
         np.add.reduce(parts[:, 0], axis=0, out=grads[name + ".w"])
         np.add.reduce(parts[:, 1], axis=0, out=grad(name + ".b", C))
 
-    def linear_backward(dy: Array, x: Array, W: str, b: str, dx: Array) -> None:
-        dW_part, db_part = array("dW parts", blocks, C, C), array("db parts", blocks, C)
-        linear_backward_kernel(dy, x, params[W], dx, array("rows"), dW_part, db_part)
-        np.add.reduce(dW_part, axis=0, out=grads[W])
-        np.add.reduce(db_part, axis=0, out=grad(b, C))
+    def linear_backward(dy: Array, x: Array, block: str, names: str, dx: Array) -> None:
+        K, W_names = len(names), [f"{block}attn.W_{name}" for name in names]
+        dW_part = array(f"dW parts {names}", blocks, K, C, C)
+        db_part = array(f"db parts {names}", blocks, K, C)
+        linear_backward_kernel(dy, x, params.stacked(*W_names), dx, array("rows"), dW_part, db_part)
+        np.add.reduce(dW_part, axis=0, out=grads.stacked(*W_names))
+        if config.bias:
+            b_names = [f"{block}attn.b_{name}" for name in names]
+            np.add.reduce(db_part, axis=0, out=grads.stacked(*b_names))
 
     # nats = cross_entropy(layernorm(x) @ W_E.T), of which the loss is the mean
     f, W_E = saved.final, params["embed.W_E"]
@@ -217,17 +226,11 @@ def backward(
         norm_backward(dnormalized, s["resid_mid"], s["scale2"], block + "ln2", dx)
 
         # x = x + attention(layernorm(x))
-        dz = ws.zeros("dz", (N, C), dtype)
-        linear_backward(dx, s["z"], block + "attn.W_O", block + "attn.b_O", dz)
-        d = {name: array("d" + name) for name in "QKV"}
-        attention_backward_kernel(
-            dz, s["Q"], s["K"], s["V"], s["z"], s["log_total"], d["Q"], d["K"], d["V"],
-            attention_scratch(ws, T, C // config.n_heads, dtype),
-        )  # fmt: skip
-        dnormalized.fill(0)
-        for name in "QKV":
-            W, b = f"{block}attn.W_{name}", f"{block}attn.b_{name}"
-            linear_backward(d[name], s["ln1"], W, b, dnormalized)
+        dz, dQKV = array("dz"), array("dQKV", 3, N, C)
+        linear_backward(dx[None], s["z"], block, "O", dz)
+        scratch = attention_scratch(ws, T, C // config.n_heads, dtype)
+        attention_backward_kernel(dz, *s["QKV"], s["z"], s["log_total"], *dQKV, scratch)
+        linear_backward(dQKV, s["ln1"], block, "QKV", dnormalized)
         norm_backward(dnormalized, s["resid_pre"], s["scale1"], block + "ln1", dx)
 
     # x = W_E[tokens] + W_pos

@@ -90,7 +90,9 @@ class Parameters(Mapping[str, np.ndarray]):
         self.flat = np.zeros(n_params(config), dtype=dtype)
         self.n_matrix = sum(math.prod(s) for s in shapes.values() if len(s) > 1)
         views, start = {}, 0
+        self._starts = {}
         for name in vectors_last:
+            self._starts[name] = start
             stop = start + math.prod(shapes[name])
             views[name] = self.flat[start:stop].reshape(shapes[name])
             start = stop
@@ -104,6 +106,21 @@ class Parameters(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._views)
+
+    def stacked(self, *names: str) -> np.ndarray:
+        """Return tensors of one shape that lie side by side, W_Q, W_K and W_V say, as one view.
+
+        >>> config = ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=3, n_ctx=4, d_vocab=5)
+        >>> params = Parameters(config)
+        >>> params.stacked("blocks.0.attn.W_Q", "blocks.0.attn.W_K").shape
+        (2, 2, 2)
+        """
+        first = self[names[0]]
+        starts = [self._starts[name] for name in names]
+        expected = [starts[0] + i * first.size for i in range(len(names))]
+        assert starts == expected, f"{names} do not lie side by side"
+        part = self.flat[starts[0] : starts[0] + len(names) * first.size]
+        return part.reshape(len(names), *first.shape)
 
     @property
     def dtype(self) -> np.dtype:

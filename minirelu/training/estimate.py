@@ -64,7 +64,7 @@ def memory(settings: Config) -> dict[str, int]:
         "other activations": 8 * N * C * model.n_layers,
         "logits": padded * V,
         "scratch": 8 * N * C
-        + blocks * C * C
+        + 4 * blocks * C * C
         + C * (V + widest)
         + blocks * TILE * BLOCK
         + blocks * widest,
