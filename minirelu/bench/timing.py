@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 
 
 def alternate(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1
+    contestants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    calls: int = 1,
+    settle: bool = True,
 ) -> dict[str, list[float]]:
     """Time the contestants in turn: A B C, A B C, ...
 
@@ -18,6 +21,9 @@ def alternate(
     rounds : int
     calls : int
         how often each is called in its turn; a turn's time is the mean of them.
+    settle : bool
+        call each once more, untimed, before its turn: for short calls, which would otherwise
+        find the caches, and the cores, as another one left them.
 
     Returns
     -------
@@ -34,7 +40,8 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(rounds + 1):
         for name, call in contestants.items():
-            call()  # whoever was before has left the caches to itself
+            if settle:
+                call()
             start = time.perf_counter()
             for _ in range(calls):
                 call()
