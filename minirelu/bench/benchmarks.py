@@ -113,7 +113,7 @@ def step_times(
     steps: dict[str, Callable[[], float]] = {"minirelu": OurStep(*given)}
     steps |= {name: peer.step(name, *given) for name in peers}
     losses = {name: step() for name, step in steps.items()}
-    return alternate(steps, rounds, settle=False), losses
+    return alternate(steps, rounds), losses
 
 
 def adam_times(n: int, peers: list[str], rounds: int) -> Times:

@@ -8,10 +8,7 @@ from collections.abc import Callable, Mapping
 
 
 def alternate(
-    contestants: Mapping[str, Callable[[], object]],
-    rounds: int,
-    calls: int = 1,
-    settle: bool = True,
+    contestants: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1
 ) -> dict[str, list[float]]:
     """Time the contestants in turn: A B C, A B C, ...
 
@@ -21,9 +18,6 @@ def alternate(
     rounds : int
     calls : int
         how often each is called in its turn; a turn's time is the mean of them.
-    settle : bool
-        call each once more, untimed, before its turn: for short calls, which would otherwise
-        find the caches, and the cores, as another one left them.
 
     Returns
     -------
@@ -40,8 +34,7 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(rounds + 1):
         for name, call in contestants.items():
-            if settle:
-                call()
+            call()  # whoever was before has left the caches to itself
             start = time.perf_counter()
             for _ in range(calls):
                 call()
