@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -41,26 +40,3 @@ def alternate(
             if i > 0:
                 times[name].append((time.perf_counter() - start) / calls)
     return times
-
-
-def ratios(times: Mapping[str, list[float]], ours: str = "minirelu") -> dict[str, list[float]]:
-    """For each peer, its time over ours, round by round.
-
-    >>> ratios({"minirelu": [1.0, 2.0], "peer": [2.0, 6.0]})
-    {'peer': [2.0, 3.0]}
-    """
-    return {
-        name: [t / o for t, o in zip(seconds, times[ours], strict=True)]
-        for name, seconds in times.items()
-        if name != ours
-    }
-
-
-def fastest_peer(times: Mapping[str, list[float]], ours: str = "minirelu") -> str | None:
-    """Name of the fastest contestant but us, by its median; None without any.
-
-    >>> fastest_peer({"minirelu": [1.0], "a": [3.0], "b": [2.0]})
-    'b'
-    """
-    peers = {name: statistics.median(t) for name, t in times.items() if name != ours}
-    return min(peers, key=lambda name: peers[name]) if peers else None

@@ -105,7 +105,8 @@ def forward(
     """
     (B, T), C, H = tokens.shape, config.d_model, config.n_heads
     N, dtype = B * T, params.dtype
-    saved = Saved(tokens)
+    saved = Saved(ws.array("tokens", (B, T), np.int64))  # one type: kernels are compiled for it
+    saved.tokens[:] = tokens
 
     def array(name: str, *shape: int) -> Array:
         return ws.array(name, shape or (N, C), dtype)
@@ -128,7 +129,7 @@ def forward(
         return y, scale
 
     x = array("resid embed")
-    np.take(params["embed.W_E"], tokens.reshape(N), axis=0, out=x, mode="clip")
+    np.take(params["embed.W_E"], saved.tokens.reshape(N), axis=0, out=x, mode="clip")
     x.reshape(B, T, C)[:] += params["pos_embed.W_pos"][:T]
 
     for l in range(config.n_layers):
@@ -168,7 +169,7 @@ def loss_forward(params: Parameters, targets: Array, saved: Saved, ws: Workspace
     N, V, dtype = len(x), len(W_E), x.dtype
     f = saved.final
     f["targets"] = ws.array("targets", (N,), np.int64)
-    f["targets"][:] = targets.reshape(N)
+    f["targets"].reshape(targets.shape)[:] = targets
     f["dlogits"] = ws.array("dlogits", (n_blocks(N), V * BLOCK), dtype)
     f["shift"] = ws.array("shift", (n_blocks(V, TILE), N), dtype)
     nats, scratch = ws.array("nats", (N,), dtype), ws.array("softmax", (3, N), dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# The input, hidden units before the ReLU (None where nobody wants them), and after it.
+# The input, hidden units before the ReLU (the backward does not need them), and after it.
 Saved = tuple[np.ndarray, "np.ndarray | None", np.ndarray]
 
 
@@ -19,7 +19,6 @@ def relu_mlp_forward(
     b_in: np.ndarray | None,
     W_out: np.ndarray,
     b_out: np.ndarray | None,
-    keep_pre: bool = True,
 ) -> tuple[np.ndarray, Saved]:
     """Compute ``relu(x @ W_in.T + b_in) @ W_out + b_out``.
 
@@ -29,8 +28,6 @@ def relu_mlp_forward(
     W_in, W_out : ndarray, (F, C) each: unit-major
     b_in : ndarray, (F,), or None
     b_out : ndarray, (C,), or None
-    keep_pre : bool
-        whether ``saved`` needs the values before the ReLU; the backward does not.
 
     Returns
     -------
@@ -52,7 +49,7 @@ def relu_mlp_forward(
     y = post @ W_out  # (N, C)
     if b_out is not None:
         y += b_out
-    return y, (x, pre if keep_pre else None, post)
+    return y, (x, pre, post)
 
 
 def relu_mlp_backward(

@@ -257,6 +257,8 @@ def loss_and_grads(
     targets = check_tokens(targets, config, "targets")
     if tokens.shape != targets.shape:
         raise UserError(f"targets: shape {targets.shape}; the tokens have {tokens.shape}")
+    if grads is not None and (grads.config != config or grads.dtype != params["embed.W_E"].dtype):
+        raise UserError("grads: of another model or dtype than the parameters")
     if mlp == "numpy":
         logits, acts = forward(params, tokens, config, keep=backward_names(config))
         loss, dlogits = cross_entropy(logits, targets)

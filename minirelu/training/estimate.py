@@ -46,7 +46,7 @@ def memory(settings: Config) -> dict[str, int]:
     --------
     >>> parts = memory(Config.build("small"))
     >>> list(parts)[:3], parts["weights"]
-    (['weights', 'gradients', 'Adam'], 15889408)
+    (['weights', 'gradients', 'Adam'], 16461824)
     """
     from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
 

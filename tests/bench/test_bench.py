@@ -24,13 +24,6 @@ def test_contestants_take_turns():
     assert [len(t) for t in times.values()] == [2, 2]
 
 
-def test_ratios():
-    times = {"minirelu": [1.0, 2.0, 1.0], "slow": [3.0, 8.0, 5.0], "fast": [2.0, 2.0, 2.0]}
-    assert timing.ratios(times)["slow"] == [3, 4, 5]
-    assert timing.fastest_peer(times) == "fast"
-    assert timing.fastest_peer({"minirelu": [1.0]}) is None
-
-
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
 def test_the_mlp_has_the_density_it_says(share):
     a = benchmarks.mlp_arrays(600, share, N=512, C=32)

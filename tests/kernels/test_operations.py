@@ -173,6 +173,22 @@ def test_measure_is_the_reference_s_count(mlp):
         np.testing.assert_array_equal(counts.to_arrays()[name], array, err_msg=name)
 
 
+def test_grads_of_another_model_are_refused():
+    params, tokens = random_params(ODD), random_tokens(ODD, 1, 3)
+    for wrong in (mr.Parameters(ODD), mr.Parameters(mr.ModelConfig(1, 1, 2, 3, 4, 5), np.float64)):
+        with pytest.raises(UserError, match="grads: of another"):
+            mr.loss_and_grads(params, tokens, tokens, ODD, grads=wrong)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_tokens_of_any_integer_type(dtype):
+    params, tokens = random_params(ODD), random_tokens(ODD, 3, 9)
+    same = mr.loss_and_grads(params, tokens.astype(dtype)[:, ::-1], tokens.astype(dtype), ODD)
+    loss, grads = mr.loss_and_grads(params, tokens[:, ::-1], tokens, ODD)
+    assert same[0] == loss
+    np.testing.assert_array_equal(same[1].flat, grads.flat)
+
+
 def test_params_may_be_any_mapping():
     tokens = random_tokens(ODD, 2, 9)
     params = random_params(ODD)
