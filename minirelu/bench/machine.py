@@ -5,14 +5,16 @@ from __future__ import annotations
 import statistics
 
 import numpy as np
-from numba import prange
 
 from minirelu.bench.timing import alternate
-from minirelu.kernels.compiling import own_threads, parallel
+from minirelu.kernels.compiling import n_blocks, own_threads, parallel
+
+_BLOCK = 1 << 17
 
 
-def _copy(a, b):
-    for i in prange(a.size):
+def _copy(block, a, b):
+    a, b = a[block * _BLOCK : (block + 1) * _BLOCK], b[block * _BLOCK : (block + 1) * _BLOCK]
+    for i in range(a.size):
         b[i] = a[i]
 
 
@@ -34,5 +36,5 @@ def copy_bytes(rounds: int = 7) -> float:
     """Bytes a second, read and written, of a copy of 200 MB by all threads."""
     a, b = np.ones((2, 50_000_000), np.float32)
     with own_threads():
-        times = alternate({"copy": lambda: copy(a, b)}, rounds)
+        times = alternate({"copy": lambda: copy(n_blocks(a.size, _BLOCK), a, b)}, rounds)
     return 2 * a.nbytes / statistics.median(times["copy"])

@@ -19,6 +19,8 @@ from minirelu.kernels.attention import (
 )
 from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads
 from minirelu.kernels.layernorm import layernorm_forward_kernel
+from minirelu.kernels.sparse_relu_mlp import GROUP
+from minirelu.kernels.workspace import Workspace
 
 
 class Rate(NamedTuple):
@@ -40,37 +42,43 @@ def kernel_rates(d_mlp: int = 8192, share_on: float = 0.05, rounds: int = 5) -> 
     B, D, blocks = N // T, C // H, n_blocks(N)
     a, f32 = mlp_arrays(F, share_on), np.float32
     x, W_in, b_in, W_out, dy = (a[name] for name in ("x", "W_in", "b_in", "W_out", "dy"))
-    y, dx, rows = (np.zeros((N, C), f32) for _ in range(3))
-    dW_in, dW_out, columns = (np.zeros((F, C), f32) for _ in range(3))
+    y, dx = (np.zeros((N, C), f32) for _ in range(2))
+    dW_in, dW_out = (np.zeros((F, C), f32) for _ in range(2))
     values, dpre = (np.zeros((blocks, F * BLOCK + 1), f32) for _ in range(2))
     post = np.zeros_like(values)
     start, token = np.zeros((blocks, F + 1), np.int32), np.zeros(values.shape, np.uint16)
-    tiles, db_part = np.zeros((blocks, TILE * BLOCK), f32), np.zeros((blocks, F), f32)
+    db_part, tiles, groups = np.zeros((blocks, F), f32), n_blocks(F, TILE), n_blocks(F, GROUP)
     q, k, v, z, dz, dq, dk, dv = np.random.default_rng(1).standard_normal((8, N, C), dtype=f32)
     log_total = np.zeros((B, H, T), f32)
-    scratch = np.zeros((64, scratch_size(T, D)), f32)
+    scratch = Workspace().scratch(scratch_size(T, D) + TILE * (BLOCK + C), f32)
     p, g, m, s = np.ones((4, 20_000_000), f32)
     scale = np.ones(N, f32)
     calls = {
-        "dense forward": lambda: dense.dense_forward_kernel(x, W_in, b_in, W_out, y, post, rows),
-        "dense, one weight's gradient": lambda: dense.units_times_tokens(post, dy, columns, dW_out),
+        "dense forward": lambda: dense.dense_forward_kernel(
+            blocks, x, W_in, b_in, W_out, y, post, scratch=scratch
+        ),
+        "dense, one weight's gradient": lambda: dense.units_times_tokens(
+            tiles, post, dy, dW_out, scratch=scratch
+        ),
         "dense backward to x": lambda: dense.dense_backward_kernel(
-            dy, W_in, W_out, post, dx, db_part, rows, tiles
+            blocks, dy, W_in, W_out, post, dx, db_part, scratch=scratch
         ),
         "sparse forward": lambda: sparse.sparse_forward_kernel(
-            x, W_in, b_in, W_out, y, start, token, values, tiles
+            blocks, x, W_in, b_in, W_out, y, start, token, values, scratch=scratch
         ),
         "sparse backward to x": lambda: sparse.sparse_backward_tokens(
-            dy, W_in, W_out, start, token, values, dpre, dx
+            blocks, dy, W_in, W_out, start, token, values, dpre, dx
         ),
         "sparse, weights' gradients": lambda: sparse.sparse_backward_units(
-            dy, x, start, token, values, dpre, dW_in, db_part[0], dW_out
+            groups, dy, x, start, token, values, dpre, dW_in, db_part[0], dW_out
         ),
-        "attention forward": lambda: attention_forward_kernel(q, k, v, z, log_total, scratch),
+        "attention forward": lambda: attention_forward_kernel(
+            B * H, q, k, v, z, log_total, scratch=scratch
+        ),
         "attention backward": lambda: attention_backward_kernel(
-            dz, q, k, v, z, log_total, dq, dk, dv, scratch
+            B * H, dz, q, k, v, z, log_total, dq, dk, dv, scratch=scratch
         ),
-        "layer norm": lambda: layernorm_forward_kernel(x, x[0], x[1], f32(1e-5), y, scale),
+        "layer norm": lambda: layernorm_forward_kernel(blocks, x, x[0], x[1], f32(1e-5), y, scale),
         "AdamW": lambda: adam_kernel.adam_step(p, g, m, s, 1, 1e-3, 0.9, 0.95, 1e-8, 0.1),
         "gradient norm": lambda: adam_kernel.global_norm(g),
     }

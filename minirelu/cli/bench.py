@@ -82,10 +82,9 @@ def _run(
     rounds: int, roofline: str | None,
 ) -> None:  # fmt: skip
     """Measure, print, and collect into ``found``."""
-    import numba
-
     from minirelu.bench import benchmarks, child, machine
     from minirelu.bench import peers as peer
+    from minirelu.kernels.compiling import n_threads
     from minirelu.training.estimate import flops
     from minirelu.training.prepare import made_with
 
@@ -93,8 +92,8 @@ def _run(
     found["rounds"] = rounds
     peak, copy = machine.matmul_flops(), machine.copy_bytes()
     found["machine"] = {"matmul_flops": peak, "copy_bytes": copy}
-    n_threads = numba.get_num_threads()
-    say(f"threads   {n_threads}")
+    threads = n_threads()
+    say(f"threads   {threads}")
     say(f"machine   matrix product {peak / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.0f} GB/s")
     say(f"peers     {', '.join(chosen) or 'none installed'}\n")
 
@@ -124,11 +123,11 @@ def _run(
         for name in set(times) - {"minirelu"}:
             say(f"  {name}: {_ratio(times, name)}")
         say()
-    if "threads" in wanted and n_threads > 1:
-        times = benchmarks.thread_times(2048, rounds, n_threads)
+    if "threads" in wanted and threads > 1:
+        times = benchmarks.thread_times(2048, rounds, threads)
         found["threads"] = times
-        faster = _ratio(times, "1 threads", f"{n_threads} threads")
-        say(f"One thread against {n_threads}, a step of preset small: {faster}\n")
+        faster = _ratio(times, "1 threads", f"{threads} threads")
+        say(f"One thread against {threads}, a step of preset small: {faster}\n")
     if "watching" in wanted:
         times = benchmarks.watching_times(2048, rounds)
         found["watching"] = times

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
-from minirelu.kernels.compiling import parallel, serial
+from minirelu.kernels.compiling import n_blocks, parallel
 
 # Numbers that one thread takes at a time: fixed, so that the norm is added up in the same order
 # whatever the number of threads.
-BLOCK = 1 << 14
+BLOCK = 1 << 17
 
 
-def _adam_step(p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, correct1, correct2):
+def _adam_step(
+    block, p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, correct1, correct2
+):  # fmt: skip
     """Update ``p, m, v`` in place; all scalars have the dtype of ``p``, new is 1 - beta."""
-    for i in prange(p.size):
+    lo, hi = block * BLOCK, min(p.size, (block + 1) * BLOCK)
+    p, g, m, v = p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]
+    for i in range(p.size):
         gi = g[i] * g_scale
         m[i] = beta1 * m[i] + new1 * gi
         v[i] = beta2 * v[i] + new2 * gi * gi
@@ -24,22 +27,17 @@ def _adam_step(p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, co
         p[i] -= lr * (step + decay * p[i])
 
 
-def _sum_of_squares(g):  # (n,) -> float64
+def _sums_of_squares(block, g, partial):  # -, (n,), (blocks,) float64
     """Add up g*g in float64, so that no sum overflows or loses small terms."""
+    g = g[block * BLOCK : (block + 1) * BLOCK]
     total = 0.0
     for i in range(g.size):
         x = np.float64(g[i])
         total += x * x
-    return total
-
-
-def _sums_of_squares(g, partial):  # (n,), (blocks,) float64
-    for block in prange(partial.size):
-        partial[block] = sum_of_squares(g[block * BLOCK : min(g.size, (block + 1) * BLOCK)])
+    partial[block] = total
 
 
 adam_step_kernel = parallel(_adam_step)
-sum_of_squares = serial(_sum_of_squares)
 sums_of_squares = parallel(_sums_of_squares)
 
 
@@ -66,7 +64,8 @@ def adam_step(
     # 1 - beta is taken here, in double precision: in float32 it would be 0 for a beta near 1
     betas = (beta1, 1 - beta1, beta2, 1 - beta2)
     scalars = (g_scale, lr, *betas, eps, decay, 1 - beta1**step, 1 - beta2**step)
-    adam_step_kernel(p, g, m, v, *(p.dtype.type(s) for s in scalars))
+    numbers = (p.dtype.type(s) for s in scalars)
+    adam_step_kernel(n_blocks(p.size, BLOCK), p, g, m, v, *numbers)
 
 
 def global_norm(g: np.ndarray) -> float:
@@ -75,6 +74,6 @@ def global_norm(g: np.ndarray) -> float:
     >>> global_norm(np.array([3.0, 4.0], dtype=np.float32))
     5.0
     """
-    partial = np.zeros((g.size + BLOCK - 1) // BLOCK)
-    sums_of_squares(g, partial)
+    partial = np.zeros(n_blocks(g.size, BLOCK))
+    sums_of_squares(partial.size, g, partial)
     return math.sqrt(partial.sum())

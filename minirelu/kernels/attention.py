@@ -10,9 +10,8 @@ runs over many queries at once.
 from __future__ import annotations
 
 import numpy as np
-from numba import get_thread_id, prange
 
-from minirelu.kernels.compiling import parallel, serial
+from minirelu.kernels.compiling import parallel, part
 from minirelu.kernels.exp import exp
 
 QUERIES = 64
@@ -27,26 +26,26 @@ def scratch_size(T: int, D: int) -> int:
     return 7 * T * D + 2 * QUERIES + QUERIES * D + 2 * QUERIES * T
 
 
-def _gather(a, row, h, factor, part):  # (N, C) -> (n, D): head h, from this row on
-    n, D = part.shape
+def _gather(a, row, h, factor, rows):  # (N, C) -> (n, D): head h, from this row on
+    n, D = rows.shape
     there = a[row : row + n, h * D : (h + 1) * D]
     for t in range(n):
         for d in range(D):
-            part[t, d] = there[t, d] * factor
+            rows[t, d] = there[t, d] * factor
 
 
-def _scatter(part, factor, a, row, h):  # (n, D) -> (N, C)
-    n, D = part.shape
+def _scatter(rows, factor, a, row, h):  # (n, D) -> (N, C)
+    n, D = rows.shape
     there = a[row : row + n, h * D : (h + 1) * D]
     for t in range(n):
         for d in range(D):
-            there[t, d] = part[t, d] * factor
+            there[t, d] = rows[t, d] * factor
 
 
-def _add(total, part, n):  # (T, D), (T, D): the first n rows
+def _add(total, more, n):  # (T, D), (T, D): the first n rows
     for t in range(n):
         for d in range(total.shape[1]):
-            total[t, d] += part[t, d]
+            total[t, d] += more[t, d]
 
 
 def _hide_later_keys(scores, first):  # (keys, queries), of which the first is position `first`
@@ -56,116 +55,114 @@ def _hide_later_keys(scores, first):  # (keys, queries), of which the first is p
             scores[key, j] = -np.inf
 
 
-gather = serial(_gather)
-hide_later_keys = serial(_hide_later_keys)
-scatter = serial(_scatter)
-add = serial(_add)
+gather = part(_gather)
+hide_later_keys = part(_hide_later_keys)
+scatter = part(_scatter)
+add = part(_add)
 
 
-def _attention_forward(q, k, v, z, log_total, scratch):
-    # (N, C) three times, (N, C), (B, H, T), (threads, scratch_size)
+def _attention_forward(i, q, k, v, z, log_total, s):
+    # -, (N, C) three times, (N, C), (B, H, T), (scratch_size,)
+    """Fill ``z`` and ``log_total`` of one head of one sequence."""
     B, H, T = log_total.shape
     D = q.shape[1] // H
     one = q.dtype.type(1)
-    for i in prange(B * H):
-        b, h = i // H, i % H
-        s = scratch[get_thread_id()]
-        size = T * D
-        qh = s[:size].reshape(T, D)
-        kh = s[size : 2 * size].reshape(T, D)
-        vh = s[2 * size : 3 * size].reshape(T, D)
-        gather(q, b * T, h, one / np.sqrt(q.dtype.type(D)), qh)
-        gather(k, b * T, h, one, kh)
-        gather(v, b * T, h, one, vh)
-        rest = s[3 * size :]
-        largest, total = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
-        rest = rest[2 * QUERIES :]
+    b, h = i // H, i % H
+    size = T * D
+    qh = s[:size].reshape(T, D)
+    kh = s[size : 2 * size].reshape(T, D)
+    vh = s[2 * size : 3 * size].reshape(T, D)
+    gather(q, b * T, h, one / np.sqrt(q.dtype.type(D)), qh)
+    gather(k, b * T, h, one, kh)
+    gather(v, b * T, h, one, vh)
+    rest = s[3 * size :]
+    largest, total = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
+    rest = rest[2 * QUERIES :]
 
-        for first in range(0, T, QUERIES):
-            stop = min(T, first + QUERIES)
-            n = stop - first  # queries of this block; they look at keys before `stop`
-            zb = rest[: n * D].reshape(n, D)
-            scores = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
-            np.dot(kh[:stop], qh[first:stop].T, scores)
+    for first in range(0, T, QUERIES):
+        stop = min(T, first + QUERIES)
+        n = stop - first  # queries of this block; they look at keys before `stop`
+        zb = rest[: n * D].reshape(n, D)
+        scores = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
+        np.dot(kh[:stop], qh[first:stop].T, scores)
+        for j in range(n):
+            largest[j] = -np.inf
+            total[j] = 0
+        hide_later_keys(scores, first)
+        for key in range(stop):
             for j in range(n):
-                largest[j] = -np.inf
-                total[j] = 0
-            hide_later_keys(scores, first)
-            for key in range(stop):
-                for j in range(n):
-                    largest[j] = scores[key, j] if scores[key, j] > largest[j] else largest[j]
-            for key in range(stop):
-                for j in range(n):
-                    scores[key, j] = exp(scores[key, j] - largest[j])
-                    total[j] += scores[key, j]
-            np.dot(scores.T, vh[:stop], zb)
+                largest[j] = scores[key, j] if scores[key, j] > largest[j] else largest[j]
+        for key in range(stop):
             for j in range(n):
-                log_total[b, h, first + j] = largest[j] + np.log(total[j])
-                for d in range(D):
-                    zb[j, d] /= total[j]
-            scatter(zb, one, z, b * T + first, h)
+                scores[key, j] = exp(scores[key, j] - largest[j])
+                total[j] += scores[key, j]
+        np.dot(scores.T, vh[:stop], zb)
+        for j in range(n):
+            log_total[b, h, first + j] = largest[j] + np.log(total[j])
+            for d in range(D):
+                zb[j, d] /= total[j]
+        scatter(zb, one, z, b * T + first, h)
 
 
-def _attention_backward(dz, q, k, v, z, log_total, dq, dk, dv, scratch):
+def _attention_backward(i, dz, q, k, v, z, log_total, dq, dk, dv, s):
+    """Fill ``dq``, ``dk`` and ``dv`` of one head of one sequence."""
     B, H, T = log_total.shape
     D = q.shape[1] // H
     one = q.dtype.type(1)
     zero = q.dtype.type(0)
-    for i in prange(B * H):
-        b, h = i // H, i % H
-        s = scratch[get_thread_id()]
-        size = T * D
-        qh = s[:size].reshape(T, D)
-        kh = s[size : 2 * size].reshape(T, D)
-        vh = s[2 * size : 3 * size].reshape(T, D)
-        dzh = s[3 * size : 4 * size].reshape(T, D)
-        dkh = s[4 * size : 5 * size].reshape(T, D)
-        dvh = s[5 * size : 6 * size].reshape(T, D)
-        more = s[6 * size : 7 * size].reshape(T, D)
-        inv_sqrt_D = one / np.sqrt(q.dtype.type(D))
-        gather(q, b * T, h, inv_sqrt_D, qh)
-        gather(k, b * T, h, one, kh)
-        gather(v, b * T, h, one, vh)
-        gather(dz, b * T, h, one, dzh)
-        for t in range(T):
-            for d in range(D):
-                dkh[t, d] = zero
-                dvh[t, d] = zero
-        rest = s[7 * size :]
-        lse, delta = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
-        rest = rest[2 * QUERIES :]
+    b, h = i // H, i % H
+    size = T * D
+    qh = s[:size].reshape(T, D)
+    kh = s[size : 2 * size].reshape(T, D)
+    vh = s[2 * size : 3 * size].reshape(T, D)
+    dzh = s[3 * size : 4 * size].reshape(T, D)
+    dkh = s[4 * size : 5 * size].reshape(T, D)
+    dvh = s[5 * size : 6 * size].reshape(T, D)
+    more = s[6 * size : 7 * size].reshape(T, D)
+    inv_sqrt_D = one / np.sqrt(q.dtype.type(D))
+    gather(q, b * T, h, inv_sqrt_D, qh)
+    gather(k, b * T, h, one, kh)
+    gather(v, b * T, h, one, vh)
+    gather(dz, b * T, h, one, dzh)
+    for t in range(T):
+        for d in range(D):
+            dkh[t, d] = zero
+            dvh[t, d] = zero
+    rest = s[7 * size :]
+    lse, delta = rest[:QUERIES], rest[QUERIES : 2 * QUERIES]
+    rest = rest[2 * QUERIES :]
 
-        for first in range(0, T, QUERIES):
-            stop = min(T, first + QUERIES)
-            n = stop - first
-            qb, dzb = qh[first:stop], dzh[first:stop]
-            zb = z[b * T + first : b * T + stop, h * D : (h + 1) * D]
-            dqb = rest[: n * D].reshape(n, D)
-            pattern = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
-            dscores = rest[n * D + stop * n : n * D + 2 * stop * n].reshape(stop, n)
-            # the pattern again: softmax(k @ q.T / sqrt(D))
-            np.dot(kh[:stop], qb.T, pattern)
-            # z = pattern.T @ v, by pattern
-            np.dot(vh[:stop], dzb.T, dscores)
+    for first in range(0, T, QUERIES):
+        stop = min(T, first + QUERIES)
+        n = stop - first
+        qb, dzb = qh[first:stop], dzh[first:stop]
+        zb = z[b * T + first : b * T + stop, h * D : (h + 1) * D]
+        dqb = rest[: n * D].reshape(n, D)
+        pattern = rest[n * D : n * D + stop * n].reshape(stop, n)  # key, query
+        dscores = rest[n * D + stop * n : n * D + 2 * stop * n].reshape(stop, n)
+        # the pattern again: softmax(k @ q.T / sqrt(D))
+        np.dot(kh[:stop], qb.T, pattern)
+        # z = pattern.T @ v, by pattern
+        np.dot(vh[:stop], dzb.T, dscores)
+        for j in range(n):
+            lse[j] = log_total[b, h, first + j]
+            delta[j] = 0
+            for d in range(D):
+                delta[j] += dzb[j, d] * zb[j, d]
+        hide_later_keys(pattern, first)
+        for key in range(stop):
             for j in range(n):
-                lse[j] = log_total[b, h, first + j]
-                delta[j] = 0
-                for d in range(D):
-                    delta[j] += dzb[j, d] * zb[j, d]
-            hide_later_keys(pattern, first)
-            for key in range(stop):
-                for j in range(n):
-                    pattern[key, j] = exp(pattern[key, j] - lse[j])
-                    # through the softmax; sum_key(dpattern * pattern) is dz . z
-                    dscores[key, j] = pattern[key, j] * (dscores[key, j] - delta[j])
-            np.dot(pattern, dzb, more[:stop])  # z = pattern.T @ v, by v
-            add(dvh, more, stop)
-            np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, by k
-            add(dkh, more, stop)
-            np.dot(dscores.T, kh[:stop], dqb)  # ... by q
-            scatter(dqb, inv_sqrt_D, dq, b * T + first, h)
-        scatter(dkh, one, dk, b * T, h)
-        scatter(dvh, one, dv, b * T, h)
+                pattern[key, j] = exp(pattern[key, j] - lse[j])
+                # through the softmax; sum_key(dpattern * pattern) is dz . z
+                dscores[key, j] = pattern[key, j] * (dscores[key, j] - delta[j])
+        np.dot(pattern, dzb, more[:stop])  # z = pattern.T @ v, by v
+        add(dvh, more, stop)
+        np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, by k
+        add(dkh, more, stop)
+        np.dot(dscores.T, kh[:stop], dqb)  # ... by q
+        scatter(dqb, inv_sqrt_D, dq, b * T + first, h)
+    scatter(dkh, one, dk, b * T, h)
+    scatter(dvh, one, dv, b * T, h)
 
 
 attention_forward_kernel = parallel(_attention_forward)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numpy as np
 from numba import njit
 from threadpoolctl import ThreadpoolController
 
@@ -25,14 +29,45 @@ BLOCK = 256
 TILE = 512
 
 
-def parallel(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel whose ``prange`` loops use all threads."""
-    return njit(parallel=True, cache=True, fastmath=SAFE, error_model="numpy")(kernel)
-
-
 def serial(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that one thread runs, often as a part of a parallel one."""
-    return njit(cache=True, fastmath=SAFE, error_model="numpy")(kernel)
+    """Compile a function that one thread runs, and that leaves the others free meanwhile."""
+    return njit(cache=True, nogil=True, fastmath=SAFE, error_model="numpy")(kernel)
+
+
+def part(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that becomes a part of the kernels that use it."""
+    return njit(cache=True, forceinline=True, fastmath=SAFE, error_model="numpy")(kernel)
+
+
+def parallel(kernel: Callable[..., Any]) -> Callable[..., None]:
+    """Make ``run(pieces, *args)`` of a kernel that computes one piece: ``kernel(piece, *args)``.
+
+    All threads share in; each takes the next piece when it has finished one. With ``scratch``,
+    an array (threads, size), each gets a row of it, as the kernel's last argument.
+
+    (Numba's own ``prange`` would do, but for this: a parallel loop's body is optimised once more
+    when it goes to the cache on disk. Its sums may then be taken in another order, and a first
+    run would differ from all later ones in the last bit.)
+    """
+    compiled = serial(kernel)
+
+    @functools.wraps(kernel)
+    def run(pieces: int, *args: Any, scratch: np.ndarray | None = None) -> None:
+        todo = iter(range(pieces))  # the interpreter gives each number to one thread only
+
+        def work(thread: int) -> None:
+            given = args if scratch is None else (*args, scratch[thread])
+            for piece in todo:
+                compiled(piece, *given)
+
+        others = [_pool().submit(work, i) for i in range(1, min(n_threads(), pieces))]
+        try:
+            work(0)
+        finally:
+            for other in others:
+                other.result()
+
+    return run
 
 
 def n_blocks(n: int, block: int = BLOCK) -> int:
@@ -44,19 +79,14 @@ def n_blocks(n: int, block: int = BLOCK) -> int:
     return -(-n // block)
 
 
-@functools.cache
-def _controller() -> ThreadpoolController:
-    """Find the loaded BLAS libraries, among them the one that compiled code calls (SciPy's)."""
-    import scipy.linalg.cython_blas  # noqa: F401  loads it
-
-    return ThreadpoolController()
+def most_threads() -> int:
+    """Threads this process may use: its processors, or what ``NUMBA_NUM_THREADS`` says."""
+    return int(numba.config.NUMBA_NUM_THREADS)
 
 
-@contextlib.contextmanager
-def own_threads() -> Iterator[None]:
-    """Keep every BLAS to one thread while kernels, which have their own, are running."""
-    with _controller().limit(limits=1, user_api="blas"):
-        yield
+def n_threads() -> int:
+    """Threads in use."""
+    return _n_threads or most_threads()
 
 
 def set_threads(n: int | None) -> int:
@@ -67,11 +97,48 @@ def set_threads(n: int | None) -> int:
     ValueError
         fewer than 1, or more than there are.
     """
-    most = int(numba.config.NUMBA_NUM_THREADS)
+    global _n_threads
+    most = most_threads()
     if n is None:
         n = most
     if not 1 <= n <= most:
         raise UserError(f"threads: {n} is not allowed; this machine has 1 to {most}")
-    numba.set_num_threads(n)
+    _n_threads = n
     _controller().limit(limits=n, user_api="blas")
     return n
+
+
+@contextlib.contextmanager
+def own_threads() -> Iterator[None]:
+    """Keep every BLAS to one thread while kernels, which have their own, are running.
+
+    Python threads that want this at the same time wait for each other.
+    """
+    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    """Find the loaded BLAS libraries, among them the one that compiled code calls (SciPy's)."""
+    import scipy.linalg.cython_blas  # noqa: F401  loads it
+
+    return ThreadpoolController()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, most_threads() - 1), "minirelu")
+
+
+def _after_fork() -> None:
+    """In a forked process: the threads are gone, and whoever held the lock."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+    _pool.cache_clear()
+
+
+_n_threads: int | None = None
+_one_at_a_time = threading.RLock()
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from minirelu.kernels.compiling import BLOCK, parallel
 
 
-def _layernorm_forward(x, w, b, eps, y, scale):  # (N, C), (C,), (C,), -, (N, C), (N,)
+def _layernorm_forward(block, x, w, b, eps, y, scale):  # -, (N, C), (C,), (C,), -, (N, C), (N,)
     N, C = x.shape
-    for n in prange(N):
+    for n in range(block * BLOCK, min(N, (block + 1) * BLOCK)):
         mean = x.dtype.type(0)
         for c in range(C):
             mean += x[n, c]
@@ -23,37 +22,36 @@ def _layernorm_forward(x, w, b, eps, y, scale):  # (N, C), (C,), (C,), -, (N, C)
             y[n, c] = (x[n, c] - mean) / scale[n] * w[c] + b[c]
 
 
-def _layernorm_backward(dy, x, scale, w, dx, partial):
-    # (N, C), (N, C), (N,), (C,), (N, C), (blocks, 2, C)
+def _layernorm_backward(block, dy, x, scale, w, dx, partial):
+    # -, (N, C), (N, C), (N,), (C,), (N, C), (blocks, 2, C)
     """Add the gradient of x to ``dx``; ``partial`` gets those of w and b, block by block."""
     N, C = x.shape
     size = x.dtype.type(C)
-    for block in prange(partial.shape[0]):
-        dw, db = partial[block, 0], partial[block, 1]
+    dw, db = partial[block, 0], partial[block, 1]
+    for c in range(C):
+        dw[c] = 0
+        db[c] = 0
+    for n in range(block * BLOCK, min(N, (block + 1) * BLOCK)):
+        mean = x.dtype.type(0)
         for c in range(C):
-            dw[c] = 0
-            db[c] = 0
-        for n in range(block * BLOCK, min(N, (block + 1) * BLOCK)):
-            mean = x.dtype.type(0)
-            for c in range(C):
-                mean += x[n, c]
-            mean /= size
-            along_normal = x.dtype.type(0)
-            along_ones = x.dtype.type(0)
-            for c in range(C):
-                normal = (x[n, c] - mean) / scale[n]
-                dnormal = dy[n, c] * w[c]
-                along_normal += dnormal * normal
-                along_ones += dnormal
-            along_normal /= size
-            along_ones /= size
-            for c in range(C):
-                normal = (x[n, c] - mean) / scale[n]
-                dw[c] += dy[n, c] * normal  # y = normal * w + b, by w
-                db[c] += dy[n, c]  # ... by b
-                # normal = (x - mean(x)) / scale(x), by x
-                dnormal = dy[n, c] * w[c]
-                dx[n, c] += (dnormal - normal * along_normal - along_ones) / scale[n]
+            mean += x[n, c]
+        mean /= size
+        along_normal = x.dtype.type(0)
+        along_ones = x.dtype.type(0)
+        for c in range(C):
+            normal = (x[n, c] - mean) / scale[n]
+            dnormal = dy[n, c] * w[c]
+            along_normal += dnormal * normal
+            along_ones += dnormal
+        along_normal /= size
+        along_ones /= size
+        for c in range(C):
+            normal = (x[n, c] - mean) / scale[n]
+            dw[c] += dy[n, c] * normal  # y = normal * w + b, by w
+            db[c] += dy[n, c]  # ... by b
+            # normal = (x - mean(x)) / scale(x), by x
+            dnormal = dy[n, c] * w[c]
+            dx[n, c] += (dnormal - normal * along_normal - along_ones) / scale[n]
 
 
 layernorm_forward_kernel = parallel(_layernorm_forward)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
 
 from minirelu.errors import UserError
 from minirelu.kernels import relu_mlp as dense
@@ -40,19 +39,18 @@ class Kept:
     token: Array | None = None  # (blocks, F * BLOCK + 1)
 
 
-def _count_on(sample, W_in, b_in, tiles, count):
-    # (S, C), (F, C), (F,), (tiles of F, TILE * S), (tiles of F,)
-    """Count the pairs that are on, tile by tile."""
+def _count_on(i, sample, W_in, b_in, count, scratch):
+    # -, (S, C), (F, C), (F,), (tiles of F,), (TILE * S,)
+    """Count the pairs that are on in tile i of the units."""
     S, F = sample.shape[0], W_in.shape[0]
-    for i in prange(count.size):
-        first, stop = i * TILE, min(F, (i + 1) * TILE)
-        pre = tiles[i, : (stop - first) * S].reshape(stop - first, S)
-        np.dot(W_in[first:stop], sample.T, pre)
-        n = 0
-        for j in range(stop - first):
-            for t in range(S):
-                n += pre[j, t] + b_in[first + j] > 0
-        count[i] = n
+    first, stop = i * TILE, min(F, (i + 1) * TILE)
+    pre = scratch[: (stop - first) * S].reshape(stop - first, S)
+    np.dot(W_in[first:stop], sample.T, pre)
+    n = 0
+    for j in range(stop - first):
+        for t in range(S):
+            n += pre[j, t] + b_in[first + j] > 0
+    count[i] = n
 
 
 count_on = parallel(_count_on)
@@ -66,8 +64,7 @@ def share_on(x: Array, W_in: Array, b_in: Array, ws: Workspace) -> float:
     for i in range(S):
         sample[i] = x[i * N // S]
     count = ws.array(f"count {F}", (n_blocks(F, TILE),), np.int64)
-    tiles = ws.array(f"sample tiles {F}", (count.size, TILE * S), x.dtype)
-    count_on(sample, W_in, b_in, tiles, count)
+    count_on(count.size, sample, W_in, b_in, count, scratch=ws.scratch(TILE * S, x.dtype))
     return int(count.sum()) / (S * F)
 
 
@@ -86,16 +83,17 @@ def mlp_forward(
     name : str
         of what is kept for the backward.
     """
-    (N, C), F, blocks = x.shape, p["W_in"].shape[0], n_blocks(x.shape[0])
+    (F, C), blocks = p["W_in"].shape, n_blocks(x.shape[0])
     values = ws.array(f"{name} values", (blocks, F * BLOCK + 1), x.dtype)
     weights = (p["W_in"], p["b_in"], p["W_out"])
     if mlp == "dense" or (mlp == "auto" and share_on(x, p["W_in"], p["b_in"], ws) >= SPARSE_BELOW):
-        dense.dense_forward_kernel(x, *weights, y, values, ws.array("rows", (N, C), x.dtype))
+        scratch = ws.scratch(BLOCK * C, x.dtype)
+        dense.dense_forward_kernel(blocks, x, *weights, y, values, scratch=scratch)
         return Kept(values)
     start = ws.array(f"{name} start", (blocks, F + 1), np.int32)
     token = ws.array(f"{name} token", values.shape, np.uint16)
-    tiles = ws.array("tiles", (blocks, TILE * BLOCK), x.dtype)
-    sparse.sparse_forward_kernel(x, *weights, y, start, token, values, tiles)
+    scratch = ws.scratch(TILE * BLOCK, x.dtype)
+    sparse.sparse_forward_kernel(blocks, x, *weights, y, start, token, values, scratch=scratch)
     return Kept(values, start, token)
 
 
@@ -107,22 +105,22 @@ def mlp_backward(
 
     What was kept is used up.
     """
-    (N, C), F, blocks = x.shape, p["W_in"].shape[0], n_blocks(x.shape[0])
+    (F, C), blocks = p["W_in"].shape, n_blocks(x.shape[0])
     W_in, W_out = p["W_in"], p["W_out"]
     if kept.start is None:
-        columns = ws.array(f"columns {F}", (F, C), x.dtype)
-        rows = ws.array("rows", (N, C), x.dtype)
-        tiles = ws.array("tiles", (blocks, TILE * BLOCK), x.dtype)
+        tiles, scratch = n_blocks(F, TILE), ws.scratch(max(BLOCK, TILE) * C + TILE * BLOCK, x.dtype)
         db_part = ws.array(f"db_in {F}", (blocks, F), x.dtype)
-        dense.units_times_tokens(kept.values, dy, columns, g["W_out"])
-        dense.dense_backward_kernel(dy, W_in, W_out, kept.values, dx, db_part, rows, tiles)
-        dense.units_times_tokens(kept.values, x, columns, g["W_in"])
+        post = kept.values
+        dense.units_times_tokens(tiles, post, dy, g["W_out"], scratch=scratch)
+        dense.dense_backward_kernel(blocks, dy, W_in, W_out, post, dx, db_part, scratch=scratch)
+        dense.units_times_tokens(tiles, post, x, g["W_in"], scratch=scratch)
         np.add.reduce(db_part, axis=0, out=g["b_in"])
         return
     pairs = (kept.start, kept.token, kept.values)
     dpre = ws.array(f"dpre {F}", kept.values.shape, x.dtype)
-    sparse.sparse_backward_tokens(dy, W_in, W_out, *pairs, dpre, dx)
-    sparse.sparse_backward_units(dy, x, *pairs, dpre, g["W_in"], g["b_in"], g["W_out"])
+    sparse.sparse_backward_tokens(blocks, dy, W_in, W_out, *pairs, dpre, dx)
+    groups, grads = n_blocks(F, sparse.GROUP), (g["W_in"], g["b_in"], g["W_out"])
+    sparse.sparse_backward_units(groups, dy, x, *pairs, dpre, *grads)
 
 
 def plain_post(kept: Kept, N: int, F: int) -> Array:
@@ -142,9 +140,10 @@ def positions_on(kept: Kept, B: int, T: int, F: int) -> Array:
     """For each sequence and unit, the number of positions at which it was on, (B, F) int32."""
     on = np.zeros((B, F), np.int32)
     if kept.start is None:
-        dense.count_positions(kept.values, T, on)
+        dense.count_positions(n_blocks(F, TILE), kept.values, T, on)
     else:
-        sparse.count_listed_positions(kept.start, kept.token, kept.values, T, on)
+        pairs = (kept.start, kept.token, kept.values)
+        sparse.count_listed_positions(n_blocks(F, sparse.GROUP), *pairs, T, on)
     return on
 
 

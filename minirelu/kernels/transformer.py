@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
-from numba import njit
 
 from minirelu.config import ModelConfig
 from minirelu.kernels import mlp_route
@@ -21,7 +19,7 @@ from minirelu.kernels.attention import (
     attention_forward_kernel,
     scratch_size,
 )
-from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads
+from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads, serial
 from minirelu.kernels.cross_entropy import loss_backward_kernel, loss_forward_kernel
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
@@ -120,12 +118,12 @@ def forward(
             b = params.stacked(*(f"{block}attn.b_{name}" for name in names))
         else:
             b = ws.zeros(f"no biases {names}", (len(names), C), dtype)
-        linear_forward_kernel(x, W, b, y)
+        linear_forward_kernel(n_blocks(N), x, W, b, y)
 
     def norm(x: Array, name: str, where: str) -> tuple[Array, Array]:
         y, scale = array(f"{where} normalized"), array(f"{where} scale", N)
         w, b = params[name + ".w"], bias(name + ".b", C)
-        layernorm_forward_kernel(x, w, b, dtype.type(config.ln_eps), y, scale)
+        layernorm_forward_kernel(n_blocks(N), x, w, b, dtype.type(config.ln_eps), y, scale)
         return y, scale
 
     x = array("resid embed")
@@ -140,8 +138,8 @@ def forward(
         s["QKV"] = array(here + "QKV", 3, N, C)
         linear(s["ln1"], block, "QKV", s["QKV"])
         s["z"], s["log_total"] = array(here + "z"), array(here + "log_total", B, H, T)
-        scratch = attention_scratch(ws, T, C // H, dtype)
-        attention_forward_kernel(*s["QKV"], s["z"], s["log_total"], scratch)
+        scratch = ws.scratch(scratch_size(T, C // H), dtype)
+        attention_forward_kernel(B * H, *s["QKV"], s["z"], s["log_total"], scratch=scratch)
         s["resid_mid"] = array(here + "resid_mid")
         linear(s["z"], block, "O", s["resid_mid"][None])
         s["resid_mid"] += x
@@ -172,8 +170,9 @@ def loss_forward(params: Parameters, targets: Array, saved: Saved, ws: Workspace
     f["targets"].reshape(targets.shape)[:] = targets
     f["dlogits"] = ws.array("dlogits", (n_blocks(N), V * BLOCK), dtype)
     f["shift"] = ws.array("shift", (n_blocks(V, TILE), N), dtype)
-    nats, scratch = ws.array("nats", (N,), dtype), ws.array("softmax", (3, N), dtype)
-    loss_forward_kernel(x, W_E, f["targets"], f["dlogits"], f["shift"], nats, scratch)
+    nats, kept = ws.array("nats", (N,), dtype), (f["dlogits"], f["shift"])
+    scratch = ws.scratch(3 * BLOCK, dtype)
+    loss_forward_kernel(n_blocks(N), x, W_E, f["targets"], *kept, nats, scratch=scratch)
     return nats
 
 
@@ -192,7 +191,7 @@ def backward(
 
     def norm_backward(dy: Array, x: Array, scale: Array, name: str, dx: Array) -> None:
         parts = array("layernorm parts", blocks, 2, C)
-        layernorm_backward_kernel(dy, x, scale, params[name + ".w"], dx, parts)
+        layernorm_backward_kernel(blocks, dy, x, scale, params[name + ".w"], dx, parts)
         np.add.reduce(parts[:, 0], axis=0, out=grads[name + ".w"])
         np.add.reduce(parts[:, 1], axis=0, out=grad(name + ".b", C))
 
@@ -200,7 +199,10 @@ def backward(
         K, W_names = len(names), [f"{block}attn.W_{name}" for name in names]
         dW_part = array(f"dW parts {names}", blocks, K, C, C)
         db_part = array(f"db parts {names}", blocks, K, C)
-        linear_backward_kernel(dy, x, params.stacked(*W_names), dx, array("rows"), dW_part, db_part)
+        linear_backward_kernel(
+            blocks, dy, x, params.stacked(*W_names), dx, dW_part, db_part,
+            scratch=ws.scratch(BLOCK * C, dtype),
+        )  # fmt: skip
         np.add.reduce(dW_part, axis=0, out=grads.stacked(*W_names))
         if config.bias:
             b_names = [f"{block}attn.b_{name}" for name in names]
@@ -209,11 +211,13 @@ def backward(
     # nats = cross_entropy(layernorm(x) @ W_E.T), of which the loss is the mean
     f, W_E = saved.final, params["embed.W_E"]
     dnormalized, dx = array("dnormalized"), ws.zeros("dx", (N, C), dtype)
+    scratch, share = ws.scratch(max(BLOCK, TILE) * C, dtype), dtype.type(1 / N)
     loss_backward_kernel(
-        W_E, f["targets"], dtype.type(1 / N), f["dlogits"], f["shift"], dnormalized, array("rows")
+        blocks, W_E, f["targets"], share, f["dlogits"], f["shift"], dnormalized, scratch=scratch
     )
-    columns = array(f"columns {len(W_E)}", *W_E.shape)
-    units_times_tokens(f["dlogits"], f["ln"], columns, grads["embed.W_E"])
+    units_times_tokens(
+        n_blocks(len(W_E), TILE), f["dlogits"], f["ln"], grads["embed.W_E"], scratch=scratch
+    )
     norm_backward(dnormalized, f["resid"], f["scale"], "ln_final", dx)
 
     for l in reversed(range(config.n_layers)):
@@ -229,8 +233,10 @@ def backward(
         # x = x + attention(layernorm(x))
         dz, dQKV = array("dz"), array("dQKV", 3, N, C)
         linear_backward(dx[None], s["z"], block, "O", dz)
-        scratch = attention_scratch(ws, T, C // config.n_heads, dtype)
-        attention_backward_kernel(dz, *s["QKV"], s["z"], s["log_total"], *dQKV, scratch)
+        attention_backward_kernel(
+            B * config.n_heads, dz, *s["QKV"], s["z"], s["log_total"], *dQKV,
+            scratch=ws.scratch(scratch_size(T, C // config.n_heads), dtype),
+        )  # fmt: skip
         linear_backward(dQKV, s["ln1"], block, "QKV", dnormalized)
         norm_backward(dnormalized, s["resid_pre"], s["scale1"], block + "ln1", dx)
 
@@ -249,11 +255,6 @@ def mlp_params(
     return {"W_in": W_in, "b_in": bias(block + "b_in", len(W_in)), "W_out": W_out}
 
 
-def attention_scratch(ws: Workspace, T: int, D: int, dtype: np.dtype) -> Array:
-    """Room for each thread."""
-    return ws.array("attention", (numba.config.NUMBA_NUM_THREADS, scratch_size(T, D)), dtype)
-
-
 def _scatter_add(dx, tokens, dW_E):  # (N, C), (N,), (V, C)
     """Each row of ``dW_E`` collects the gradient of every place its token was used in."""
     for n in range(tokens.size):
@@ -261,4 +262,4 @@ def _scatter_add(dx, tokens, dW_E):  # (N, C), (N,), (V, C)
             dW_E[tokens[n], c] += dx[n, c]
 
 
-scatter_add = njit(cache=True)(_scatter_add)
+scatter_add = serial(_scatter_add)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from minirelu.config import ModelConfig
+from minirelu.kernels.compiling import most_threads
 from minirelu.model.parameters import Parameters
 
 
@@ -44,6 +45,13 @@ class Workspace:
         """Return the array of that name, filled with 0."""
         a = self.array(name, shape, dtype)
         a.fill(0)
+        return a
+
+    def scratch(self, size: int, dtype: np.dtype | type) -> np.ndarray:
+        """Return each thread's own room to work in, (threads, at least ``size``)."""
+        a = self._arrays.get("scratch")
+        if a is None or a.shape[1] < size or a.dtype != dtype:
+            a = self.array("scratch", (most_threads(), size), dtype)
         return a
 
     def parameters(self, name: str, config: ModelConfig, dtype: np.dtype | type) -> Parameters:

@@ -48,13 +48,15 @@ def memory(settings: Config) -> dict[str, int]:
     >>> list(parts)[:3], parts["weights"]
     (['weights', 'gradients', 'Adam'], 16461824)
     """
-    from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
+    from minirelu.kernels.attention import scratch_size
+    from minirelu.kernels.compiling import BLOCK, TILE, most_threads, n_blocks
 
     model, train = settings.model, settings.train
     P, C, V = n_params(model), model.d_model, model.d_vocab
     N = train.batch_size // train.micro_batches * model.n_ctx
     blocks, widest = n_blocks(N), max(model.mlp_widths)
     padded = blocks * BLOCK
+    each_thread = max(scratch_size(model.n_ctx, C // model.n_heads), TILE * (BLOCK + C))
     parts = {
         "weights": P,
         "gradients": P * (2 if train.micro_batches > 1 else 1),
@@ -63,11 +65,8 @@ def memory(settings: Config) -> dict[str, int]:
         # of each layer: both normalised inputs, q, k, v, z, and the residual stream twice
         "other activations": 8 * N * C * model.n_layers,
         "logits": padded * V,
-        "scratch": 8 * N * C
-        + 4 * blocks * C * C
-        + C * (V + widest)
-        + blocks * TILE * BLOCK
-        + blocks * widest,
+        # gradients of activations, and parts of those of the weights, which are added up at the end
+        "scratch": 8 * N * C + 4 * blocks * C * C + blocks * widest + most_threads() * each_thread,
     }
     if train.mlp == "numpy":  # the reference keeps nothing in blocks, and more of everything
         pattern = train.batch_size // train.micro_batches * model.n_heads * model.n_ctx**2

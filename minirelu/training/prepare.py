@@ -25,9 +25,8 @@ from minirelu.training.run import Run
 
 def made_with() -> dict[str, Any]:
     """Return versions and platform, for the record."""
-    import numba
-
     import minirelu
+    from minirelu.kernels.compiling import n_threads
 
     versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
     for package in ("numpy", "numba", "scipy", "tokenizers", "safetensors"):
@@ -35,7 +34,7 @@ def made_with() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    return {**versions, "platform": platform.platform(), "threads": numba.get_num_threads()}
+    return {**versions, "platform": platform.platform(), "threads": n_threads()}
 
 
 def refuse_taken(folder: Path) -> None:

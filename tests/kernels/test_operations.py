@@ -17,7 +17,7 @@ from minirelu.kernels.attention import (
     attention_forward_kernel,
     scratch_size,
 )
-from minirelu.kernels.compiling import set_threads
+from minirelu.kernels.compiling import most_threads, set_threads
 from minirelu.kernels.exp import exp
 from minirelu.kernels.workspace import Workspace
 from minirelu.model.attention import attention_backward, attention_forward
@@ -62,13 +62,13 @@ def test_attention(B, T, heads):
     q, k, v = (saved[n].reshape(N, C) for n in "qkv")
     z, log_total = np.empty((N, C)), np.empty((B, H, T))
     scratch = np.empty((8, scratch_size(T, D)))
-    attention_forward_kernel(q, k, v, z, log_total, scratch)
+    attention_forward_kernel(B * H, q, k, v, z, log_total, scratch=scratch)
     np.testing.assert_allclose(z, saved["z"].reshape(N, C), **close)
 
     _, dp = attention_backward(dout, x, p, saved)
     dz = dout.reshape(N, C) @ p["W_O"].T
     dq, dk, dv = (np.empty((N, C)) for _ in range(3))
-    attention_backward_kernel(dz, q, k, v, z, log_total, dq, dk, dv, scratch)
+    attention_backward_kernel(B * H, dz, q, k, v, z, log_total, dq, dk, dv, scratch=scratch)
     for name, d in (("Q", dq), ("K", dk), ("V", dv)):
         expected = dp["W_" + name]
         np.testing.assert_allclose(
@@ -115,9 +115,7 @@ def test_a_nan_in_any_weight_reaches_the_loss(name):
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse", "auto"])
 def test_same_bits_with_one_thread_and_two(mlp):
-    import numba
-
-    if numba.config.NUMBA_NUM_THREADS < 2:
+    if most_threads() < 2:
         pytest.skip("needs two threads")
     config = mr.ModelConfig(2, 2, 32, 600, n_ctx=128, d_vocab=700, init="nanodo")
     params, tokens = mr.init_params(config), random_tokens(config, 8, 128)
