@@ -38,6 +38,8 @@ def _sparse_forward(b, x, W_in, b_in, W_out, y, start, token, value, scratch):
     lo, hi = b * BLOCK, min(N, (b + 1) * BLOCK)
     n = hi - lo
     yb, starts, tokens, values = y[lo:hi], start[b], token[b], value[b]
+    on = np.zeros(BLOCK, np.uint8)
+    eights = on.view(np.uint64)
     q = 0
     for first in range(0, F, TILE):
         stop = min(F, first + TILE)
@@ -46,12 +48,17 @@ def _sparse_forward(b, x, W_in, b_in, W_out, y, start, token, value, scratch):
         for j in range(first, stop):
             bias = b_in[j]
             starts[j] = q
+            row = pre[j - first]
             for t in range(n):
-                v = pre[j - first, t] + bias
-                # always written, and overwritten by the next one if this is off: no branch
-                tokens[q] = t
-                values[q] = v
-                q += not v <= zero  # true for a NaN
+                on[t] = not row[t] + bias <= zero  # true for a NaN
+            for i in range(eights.size):
+                if eights[i] == 0:  # eight tokens, and none of them on
+                    continue
+                for t in range(8 * i, min(n, 8 * i + 8)):
+                    # always written, and overwritten by the next one if this is off: no branch
+                    tokens[q] = t
+                    values[q] = row[t] + bias
+                    q += on[t]
         starts[stop] = q
 
         for j in range(first, stop):  # y = post @ W_out
