@@ -78,9 +78,9 @@ def measure(
             nats += cross_entropy_forward(logits, targets[part])[0] * targets[part].size
             counts.update(acts)
         else:
-            losses, on = kernels.evaluate(
+            losses, did = kernels.evaluate(
                 params, tokens[part], targets[part], config, mlp, workspace
             )
             nats += float(losses.sum(dtype=np.float64))
-            counts.add_positions(on, T)
+            counts.add(did, T)
     return counts, nats / targets.size

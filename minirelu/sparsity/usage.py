@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from minirelu.errors import UserError
-from minirelu.sparsity.counts import UnitCounts
+from minirelu.sparsity.counts import TENTHS, UnitCounts
 
 
 class Usage(NamedTuple):
@@ -73,7 +73,7 @@ def in_sequence_percentile(counts: UnitCounts, p: float = 50.0, over: str = "use
     ----------
     counts : UnitCounts
     p : float
-        0 to 100; the paper's figure 2b has 50.
+        0 to 100 in tenths; the paper's figure 2b has 50.
     over : {"used", "all"}
         units with f_j > 0 only, or all F. A sequence that uses no unit at all has no percentile
         over used ones and is left out; without any other the result is NaN.
@@ -97,26 +97,12 @@ def in_sequence_percentile(counts: UnitCounts, p: float = 50.0, over: str = "use
     >>> in_sequence_percentile(counts), in_sequence_percentile(counts, over="all")
     (array([0.75]), array([0.5]))
     """
-    if not 0 <= p <= 100:
-        raise UserError(f"p: {p!r} is not allowed; it must be from 0 to 100")
+    tenth = round(p * TENTHS / 100) if isinstance(p, Real) and 0 <= p <= 100 else -1
+    if abs(tenth - p * TENTHS / 100) > 1e-9 or tenth < 0:
+        raise UserError(f"p: {p!r} is not allowed; it must be from 0 to 100, in tenths")
     if over not in ("used", "all"):
         raise UserError(f"over: {over!r} is not allowed; it must be used or all")
-    histogram = counts.in_sequence.astype(np.int64)  # (S, L, T + 1)
-    if over == "used":
-        histogram[..., 0] = 0
-    n_units = histogram.sum(axis=-1)  # (S, L)
-
-    # The i-th smallest of the k's that a histogram stands for is the number of k's whose
-    # cumulative count does not reach beyond i.
-    cumulative = histogram.cumsum(axis=-1)
-    rank = (n_units - 1) * (p / 100)
-    lower = (cumulative <= np.floor(rank)[..., None]).sum(axis=-1)  # (S, L)
-    upper = (cumulative <= np.ceil(rank)[..., None]).sum(axis=-1)
-    value = lower + (upper - lower) * (rank - np.floor(rank))
-
-    result = []
-    for l in range(counts.config.n_layers):
-        values = value[n_units[:, l] > 0, l] / counts.sequence_length
-        # fsum rounds once, so that the order of the sequences cannot show
-        result.append(math.fsum(values) / len(values) if len(values) else math.nan)
-    return np.array(result)
+    total = counts.percentiles[0 if over == "used" else 1, :, tenth]
+    n = counts.sequences_used if over == "used" else np.full_like(total, counts.n_sequences)
+    with np.errstate(invalid="ignore"):  # none used: 0 / 0
+        return total / (n * TENTHS * counts.sequence_length)
