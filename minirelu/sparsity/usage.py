@@ -169,7 +169,7 @@ def in_sequence_percentile(counts: UnitCounts, p: float = 50.0, over: str = "use
     Raises
     ------
     ValueError
-        ``p`` or ``over`` is not one of these.
+        ``p`` or ``over`` is not one of these; or nothing was counted yet.
 
     Examples
     --------
@@ -185,6 +185,7 @@ def in_sequence_percentile(counts: UnitCounts, p: float = 50.0, over: str = "use
         raise UserError(f"p: {p!r} is not allowed; it must be from 0 to 100, in tenths")
     if over not in ("used", "all"):
         raise UserError(f"over: {over!r} is not allowed; it must be used or all")
+    require_counts(counts)
     total = counts.percentiles[0 if over == "used" else 1, :, tenth]
     n = counts.sequences_used if over == "used" else np.full_like(total, counts.n_sequences)
     with np.errstate(invalid="ignore"):  # none used: 0 / 0
