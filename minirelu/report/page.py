@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from minirelu.errors import printable
 from minirelu.figures import FIGURES, draw_all
@@ -75,8 +74,8 @@ def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> st
         yardsticks=run.corpus["yardsticks"],
         figures=figures,
         units=units,
-        unit_json=Markup(as_json(units)),
-        script=Markup(source),
+        unit_json=as_json(units),
+        script=source,
         script_hash=source_hash,
         read=printable(read),
         written=printable(written),
