@@ -99,7 +99,7 @@ def test_mistakes_are_named():
     params, sequences = random_params(CONFIG), random_tokens(CONFIG, 1, 4)
     with pytest.raises(ValueError, match="k: 0"):
         unit_contexts(params, sequences, CONFIG, k=0)
-    with pytest.raises(ValueError, match="7"):
+    with pytest.raises(ValueError, match="must be from 0 to 6"):
         unit_contexts(params, sequences + 7, CONFIG)
     for steps, on in (([], np.zeros((0, 3), bool)), ([0], np.zeros((2, 3), bool))):
         with pytest.raises(ValueError, match="one step for each"):
