@@ -34,9 +34,7 @@ def show(figure: Figure) -> None:
             display(Image(png.getvalue()))
 
 
-def check(
-    name: str, given: Any, expected: Any, mistakes: Mapping[str, Any] | None = None
-) -> bool:
+def check(name: str, given: Any, expected: Any, mistakes: Mapping[str, Any] | None = None) -> bool:
     """Say in a sentence whether an answer is right, or what may be wrong with it. Never raises.
 
     Parameters
@@ -138,7 +136,9 @@ def _hint(given: Any, expected: np.ndarray, mistakes: Mapping[str, Any]) -> str:
     if factor is not None and abs(factor + 1) < RTOL:
         return "not yet. The sign is the wrong way round."
     if factor:
-        return f"not yet. Every number is {factor:.4g} times what it should be: a factor is missing."
+        return (
+            f"not yet. Every number is {factor:.4g} times what it should be: a factor is missing."
+        )
     right = np.isclose(array, expected, rtol=RTOL, atol=RTOL * np.abs(expected).max(initial=0))
     if expected.size == 1:
         return "not yet. The number is another one."
