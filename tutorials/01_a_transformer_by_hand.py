@@ -486,7 +486,7 @@ def my_pattern(q: np.ndarray, k: np.ndarray) -> np.ndarray | None:
     return None  # your lines here
 
 
-check_pattern(my_pattern)
+_ = check_pattern(my_pattern)
 
 # %% [markdown]
 # **2. How many detectors are on?** Make an array of `T` numbers: for each token of our line, the
@@ -495,7 +495,7 @@ check_pattern(my_pattern)
 
 # %%
 share_on = None  # use post, (T, F), from above
-check_share_on(share_on, post)
+_ = check_share_on(share_on, post)
 
 # %% [markdown]
 # **3. Loss.** Write the loss of each token, in nats, from logits and targets. Logits may be
@@ -509,7 +509,7 @@ def my_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
     return None  # your lines here
 
 
-check_losses(my_losses)
+_ = check_losses(my_losses)
 
 # %% [markdown]
 # ## What to try next

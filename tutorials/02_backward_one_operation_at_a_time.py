@@ -640,7 +640,7 @@ assert wrong["blocks.0.mlp.W_in"] > 1e-6 and wrong["embed.W_E"] > 1e-6
 
 # %%
 wrong_line = None  # one of "dz", "dpattern", "dv", "dscores", "dq", "dk", "dx"
-check_wrong_line(wrong_line)
+_ = check_wrong_line(wrong_line)
 
 # %% [markdown]
 # **2. The unembedding.** `logits = x @ W_E.T` is a linear map whose matrix is stored with one row
@@ -656,7 +656,7 @@ def my_unembedding_backward(dlogits: np.ndarray, x: np.ndarray, W_E: np.ndarray)
     return dx, dW_E
 
 
-check_unembedding_backward(my_unembedding_backward)
+_ = check_unembedding_backward(my_unembedding_backward)
 
 # %% [markdown]
 # **3. Another activation.** Some models use the *squared* ReLU, `y = max(x, 0)**2`. It is just as
@@ -671,7 +671,7 @@ def my_squared_relu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray | None
     return None  # your lines here
 
 
-check_squared_relu_backward(my_squared_relu_backward)
+_ = check_squared_relu_backward(my_squared_relu_backward)
 
 # %% [markdown]
 # ## What to try next
