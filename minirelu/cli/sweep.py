@@ -12,6 +12,7 @@ import click
 from minirelu.cli.estimate import duration
 from minirelu.cli.options import (
     PRESET_HELP,
+    SCHEDULER_HELP,
     given_settings,
     settings_options,
     threads_option,
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
     from minirelu.training.sweep_running import Watching
 
 _OUT_HELP = "Folder of the sweep.  [default: below sweeps, named after what varies]"
-_WORKERS_HELP = "Train so many runs at the same time, each with its share of the threads."
-_SCHEDULER_HELP = (
-    "Train on a running Dask cluster, such as tcp://10.0.0.1:8786. Its workers must share this "
-    "file system, with the same paths. Needs:  pip install 'minirelu[cluster]'"
-)
+_WORKERS_HELP = "Train so many runs at a time, each with its share of the threads.  [default: 1]"
 
 
 @click.command()
@@ -45,8 +42,8 @@ _SCHEDULER_HELP = (
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
 @click.option("--out", type=click.Path(), help=_OUT_HELP)
-@click.option("--workers", type=int, help=_WORKERS_HELP + "  [default: 1]")
-@click.option("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
+@click.option("--workers", type=int, help=_WORKERS_HELP)
+@click.option("--scheduler", metavar="ADDRESS", help=SCHEDULER_HELP)
 @threads_option
 @settings_options
 def sweep(
@@ -81,6 +78,7 @@ def sweep(
     use_threads(threads)
     if workers is not None and scheduler is not None:
         raise UserError("--workers are processes here, --scheduler has workers elsewhere; give one")
+    at_a_time = 1 if workers is None else workers
     planned = _plan(name, vary, seeds, preset, config_file, given_settings(values))
     folder = Path(out) if out else Path("sweeps", _default_name(name, planned, preset, config_file))
     with contextlib.ExitStack() as stack:
@@ -90,10 +88,10 @@ def sweep(
 
             cluster = stack.enter_context(connect(scheduler))
         progress = _Progress(planned, folder)
-        progress.describe(workers or 1, scheduler)
+        progress.describe(at_a_time, scheduler)
         stopping = stack.enter_context(stop_on_ctrl_c())
         watching = stack.enter_context(progress.watching(stopping.is_set))
-        failures = run_sweep(planned, folder, workers or 1, cluster, watching)
+        failures = run_sweep(planned, folder, at_a_time, cluster, watching)
     _conclude(planned, folder, failures, stopping.is_set())
 
 
@@ -144,14 +142,12 @@ class _Progress:
     def describe(self, workers: int, scheduler: str | None) -> None:
         """Print what will be done, what is done already, and how long the rest should take."""
         from minirelu.training.checkpoint import weight_bytes
-        from minirelu.training.estimate import refuse_too_large
         from minirelu.training.state import kept_weights
         from minirelu.training.sweep_folder import check_folder, is_finished, steps_done
-        from minirelu.training.sweep_running import expected_seconds
+        from minirelu.training.sweep_running import expected_seconds, refuse_too_many
 
         check_folder(self.sweep, self.folder)
-        for point in self.points:
-            refuse_too_large(point.settings)
+        refuse_too_many(workers, self.points)
         what = [f"{name} {', '.join(map(str, vs))}" for name, vs in self.sweep.vary.items()]
         what.append(f"seed {', '.join(sorted({str(p.values['seed']) for p in self.points}))}")
         say(f"{'sweep':9} {len(self.points)} runs: {'; '.join(what)}")
@@ -248,18 +244,18 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
 def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
     """Print the three measures by layer: mean over the seeds, and their range."""
     measures = ("per_token", "per_sequence", "per_batch")
+    order = [tuple(point.values[field] for field in planned.vary) for point in planned.points()]
     groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["layer"]):
+    for row in rows:
         groups.setdefault(tuple(row[field] for field in planned.vary), []).append(row)
     say(
         f"\nHidden units in use, % of each layer's: mean and range of {planned.seeds} seeds; a "
         f"batch is {', '.join(sorted({str(row['batch_tokens']) for row in rows}))} tokens\n"
     )
     say("  ".join(f"{head:>16}" for head in (*planned.vary, "layer", *measures)).replace("_", " "))
-    for point in planned.points()[: len(groups)]:
-        values = tuple(point.values[field] for field in planned.vary)
-        for l in sorted({row["layer"] for row in groups.get(values, [])}):
-            of_layer = [row for row in groups[values] if row["layer"] == l]
+    for values, of_values in sorted(groups.items(), key=lambda group: order.index(group[0])):
+        for l in sorted({row["layer"] for row in of_values}):
+            of_layer = [row for row in of_values if row["layer"] == l]
             cells = [_range([100 * row[m] for row in of_layer]) for m in measures]
             say("  ".join(f"{cell!s:>16}" for cell in (*values, l, *cells)))
     say()

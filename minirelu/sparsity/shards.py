@@ -22,14 +22,14 @@ Load = Callable[[], tuple[Parameters, ModelConfig]]
 
 # Tokens of a shard: whole batches of UnitCounts, and long enough that loading the weights, once
 # in each worker, and sending the counts back does not matter.
-SHARD_TOKENS = 16 * 8192
+SHARD_TOKENS = 4 * 8192
 
 
 def measure_shards(
     load: Load,
     sequences: np.ndarray | Iterable[np.ndarray],
     executor: Executor | None = None,
-    ahead: int = 8,
+    ahead: int = 16,
     mlp: str = "auto",
     on_shard: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[UnitCounts, float]:
@@ -101,7 +101,7 @@ def cut(sequences: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
     >>> blocks = (np.zeros((n, 8193), int) for n in (1, 20, 0, 14))
     >>> [len(shard) for shard in cut(blocks)]
-    [16, 16, 3]
+    [4, 4, 4, 4, 4, 4, 4, 4, 3]
     """
     blocks = [sequences] if isinstance(sequences, np.ndarray) else sequences
     held: list[np.ndarray] = []

@@ -14,7 +14,13 @@ import numpy as np
 
 from minirelu.errors import UserError, one_line
 from minirelu.kernels.workers import in_own_process, plain_failures, threads_each
-from minirelu.training.estimate import flops, run_seconds
+from minirelu.training.estimate import (
+    available_memory,
+    flops,
+    memory,
+    refuse_too_large,
+    run_seconds,
+)
 from minirelu.training.run import Run
 from minirelu.training.sweep import Point, Sweep
 from minirelu.training.sweep_folder import (
@@ -175,6 +181,20 @@ class _Running:
         if finished:
             write_tables(self.folder, self.sweep)
             self.watching.on_finished(point)
+
+
+def refuse_too_many(workers: int, points: list[Point]) -> None:
+    """Raise, with advice, where the largest runs do not fit in this machine's memory together."""
+    threads_each(workers)  # raises for fewer than one
+    for point in points:
+        refuse_too_large(point.settings)
+    needed = workers * max(sum(memory(point.settings).values()) for point in points)
+    there = available_memory()
+    if there is not None and needed > there:
+        raise UserError(
+            f"{workers} runs at a time need up to {needed / 1e9:.1f} GB, and this machine has "
+            f"{there / 1e9:.1f}; choose fewer --workers"
+        )
 
 
 def work_left(folder: Path, point: Point) -> float:
