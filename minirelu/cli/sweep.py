@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from minirelu.training.sweep_running import Watching
 
 _OUT_HELP = "Folder of the sweep.  [default: below sweeps, named after what varies]"
-_WORKERS_HELP = "Train so many runs at a time, each with its share of the threads.  [default: 1]"
+_WORKERS_HELP = "Train so many runs at a time, each with its share of the threads."
 
 
 @click.command()
@@ -42,7 +42,7 @@ _WORKERS_HELP = "Train so many runs at a time, each with its share of the thread
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
 @click.option("--out", type=click.Path(), help=_OUT_HELP)
-@click.option("--workers", type=int, help=_WORKERS_HELP)
+@click.option("--workers", type=int, default=1, show_default=True, help=_WORKERS_HELP)
 @click.option("--scheduler", metavar="ADDRESS", help=SCHEDULER_HELP)
 @threads_option
 @settings_options
@@ -53,7 +53,7 @@ def sweep(
     preset: str | None,
     config_file: str | None,
     out: str | None,
-    workers: int | None,
+    workers: int,
     scheduler: str | None,
     threads: int | None,
     **values: Any,
@@ -76,11 +76,11 @@ def sweep(
     from minirelu.training.sweep_running import run_sweep
 
     use_threads(threads)
-    if workers is not None and scheduler is not None:
+    if workers != 1 and scheduler is not None:
         raise UserError("--workers are processes here, --scheduler has workers elsewhere; give one")
-    at_a_time = 1 if workers is None else workers
     planned = _plan(name, vary, seeds, preset, config_file, given_settings(values))
-    folder = Path(out) if out else Path("sweeps", _default_name(name, planned, preset, config_file))
+    start = name or "-".join([preset or Path(config_file or "small").stem, *planned.vary])
+    folder = Path(out) if out else Path("sweeps", start)
     with contextlib.ExitStack() as stack:
         cluster = None
         if scheduler is not None:
@@ -88,10 +88,10 @@ def sweep(
 
             cluster = stack.enter_context(connect(scheduler))
         progress = _Progress(planned, folder)
-        progress.describe(at_a_time, scheduler)
+        progress.describe(workers, scheduler)
         stopping = stack.enter_context(stop_on_ctrl_c())
         watching = stack.enter_context(progress.watching(stopping.is_set))
-        failures = run_sweep(planned, folder, at_a_time, cluster, watching)
+        failures = run_sweep(planned, folder, workers, cluster, watching)
     _conclude(planned, folder, failures, stopping.is_set())
 
 
@@ -120,15 +120,6 @@ def _plan(
     return Sweep.named(name, options, varied, seeds)
 
 
-def _default_name(
-    name: str | None, planned: Sweep, preset: str | None, config_file: str | None
-) -> str:
-    if name is not None:
-        return name
-    start = preset or (Path(config_file).stem if config_file else "small")
-    return "-".join([start, *(planned.vary or ["seeds"])])
-
-
 class _Progress:
     """What is printed before and during a sweep."""
 
@@ -149,7 +140,7 @@ class _Progress:
         check_folder(self.sweep, self.folder)
         refuse_too_many(workers, self.points)
         what = [f"{name} {', '.join(map(str, vs))}" for name, vs in self.sweep.vary.items()]
-        what.append(f"seed {', '.join(sorted({str(p.values['seed']) for p in self.points}))}")
+        what.append(f"seed {', '.join(dict.fromkeys(str(p.values['seed']) for p in self.points))}")
         say(f"{'sweep':9} {len(self.points)} runs: {'; '.join(what)}")
         self.finished = {p.name for p in self.points if is_finished(self.folder, p)}
         left = [p for p in self.points if p.name not in self.finished]
@@ -252,13 +243,16 @@ def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
         f"\nHidden units in use, % of each layer's: mean and range of {planned.seeds} seeds; a "
         f"batch is {', '.join(sorted({str(row['batch_tokens']) for row in rows}))} tokens\n"
     )
-    say("  ".join(f"{head:>16}" for head in (*planned.vary, "layer", *measures)).replace("_", " "))
+    _say_row((*planned.vary, "layer"), [measure.replace("_", " ") for measure in measures])
     for values, of_values in sorted(groups.items(), key=lambda group: order.index(group[0])):
         for l in sorted({row["layer"] for row in of_values}):
             of_layer = [row for row in of_values if row["layer"] == l]
-            cells = [_range([100 * row[m] for row in of_layer]) for m in measures]
-            say("  ".join(f"{cell!s:>16}" for cell in (*values, l, *cells)))
+            _say_row((*values, l), [_range([100 * row[m] for row in of_layer]) for m in measures])
     say()
+
+
+def _say_row(names: tuple[Any, ...], cells: list[str]) -> None:
+    say("  ".join([f"{name!s:>8}" for name in names] + [f"{cell:>19}" for cell in cells]))
 
 
 def _range(values: list[float]) -> str:
