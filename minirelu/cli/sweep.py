@@ -240,7 +240,7 @@ def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         groups.setdefault(tuple(row[field] for field in planned.vary), []).append(row)
     say(
-        f"\nHidden units in use, % of each layer's: mean and range of {planned.seeds} seeds; a "
+        f"\nHidden units in use, % of each layer's: mean (and range) of {planned.seeds} seed(s); a "
         f"batch is {', '.join(sorted({str(row['batch_tokens']) for row in rows}))} tokens\n"
     )
     _say_row((*planned.vary, "layer"), [measure.replace("_", " ") for measure in measures])
@@ -256,6 +256,6 @@ def _say_row(names: tuple[Any, ...], cells: list[str]) -> None:
 
 
 def _range(values: list[float]) -> str:
-    """'12.3 (11.9-12.8)'."""
-    mean = sum(values) / len(values)
-    return f"{mean:.1f} ({min(values):.1f}-{max(values):.1f})"
+    """'12.3 (11.9-12.8)'; a single value has no range."""
+    mean, low, high = sum(values) / len(values), min(values), max(values)
+    return f"{mean:.1f} ({low:.1f}-{high:.1f})" if len(values) > 1 else f"{mean:.1f}"

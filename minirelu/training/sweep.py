@@ -16,19 +16,21 @@ from minirelu.errors import UserError, nearest, one_line, shown
 FIELDS = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
 
 _REDUCED = dict(n_heads=2, d_model=64, n_ctx=128, d_vocab=1024)
-_REDUCED_TRAIN = dict(batch_size=16, learning_rate=1e-2)
 # Sweeps with a name: what varies, the preset, and settings that go before it.
 NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]]]] = {
     # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute ...
     "fig3": (
         {"d_mlp": (512, 1024, 2048)},
         "small",
-        {"model": dict(_REDUCED, n_layers=4), "train": dict(_REDUCED_TRAIN, steps=600)},
+        {
+            "model": dict(_REDUCED, n_layers=4),
+            "train": dict(steps=600, batch_size=16, learning_rate=1e-2),
+        },
     ),
     "fig4": (
         {"n_layers": (6, 10, 14)},
         "small",
-        {"model": dict(_REDUCED, d_mlp=512), "train": dict(_REDUCED_TRAIN, steps=400)},
+        {"model": dict(_REDUCED, d_mlp=512), "train": dict(steps=400)},
     ),
     # ... and at the paper's width and depth.
     "fig3-paper": ({"d_mlp": (8192, 16384, 32768)}, "paper", {"train": dict(steps=2000)}),
