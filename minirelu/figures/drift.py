@@ -1,0 +1,44 @@
+"""Where weights and pre-activations move during training, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minirelu.errors import UserError, shown
+from minirelu.figures.panels import Data, figure_data, line, panel
+from minirelu.figures.runs import facts, probes_of
+from minirelu.figures.usage_over_training import step_x
+from minirelu.training.run import Run
+
+PROBE_TOKENS = 1024  # a part of the probe is enough for means, and keeps the report quick
+_PANELS = {
+    "mean_pre": ("mean pre-activation", "pre-activation"),
+    "mean_grad_on": ("mean gradient on pre-activations that are on", "nats per unit"),
+    "mean_b_in": ("mean of the biases b_in", "bias"),
+    "mean_W_in": ("mean of the weights W_in", "weight"),
+}
+
+
+def drift(runs: Sequence[Run]) -> Data:
+    """Means over the kept checkpoints, on a part of the probe; a panel for each quantity."""
+    from minirelu.sparsity.drift import drift as measure
+
+    (run,) = runs
+    probes_of(run)
+    steps = run.steps
+    if not steps:
+        raise UserError(f"{shown(run.folder)} keeps no weights to measure")
+    L, x = run.config.n_layers, step_x(runs)
+    sequences = run.probe_tokens[: max(1, PROBE_TOKENS // run.config.n_ctx)]
+    measured = [measure(run.params(step), sequences, run.config) for step in steps]
+    panels = []
+    for name, (title, label) in _PANELS.items():
+        if name == "mean_b_in" and not run.config.bias:
+            continue
+        lines = [
+            line(steps, [float(getattr(m, name)[l]) for m in measured], (l, L)) for l in range(L)
+        ]
+        panels.append(panel(lines, x, {"label": label}, title))
+    n_tokens = sequences[:, 1:].size
+    title = f"Drift over training, at the kept checkpoints, on {n_tokens} tokens of the probe"
+    return figure_data(title, panels, [facts(run)], columns=2)
