@@ -13,6 +13,7 @@ from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.report import report
 from minirelu.cli.sample import sample
+from minirelu.cli.sparsity import sparsity
 from minirelu.cli.train import train
 from minirelu.errors import UserError, one_line
 
@@ -32,7 +33,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, report, sample, estimate, bench, export):
+for command in (train, report, sample, sparsity, estimate, bench, export):
     cli.add_command(command)
 
 

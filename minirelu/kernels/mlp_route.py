@@ -136,17 +136,6 @@ def plain_post(kept: Kept, N: int, F: int) -> Array:
     return post
 
 
-def positions_on(kept: Kept, B: int, T: int, F: int) -> Array:
-    """For each sequence and unit, the number of positions at which it was on, (B, F) int32."""
-    on = np.zeros((B, F), np.int32)
-    if kept.start is None:
-        dense.count_positions(n_blocks(F, TILE), kept.values, T, on)
-    else:
-        pairs = (kept.start, kept.token, kept.values)
-        sparse.count_listed_positions(n_blocks(F, sparse.GROUP), *pairs, T, on)
-    return on
-
-
 def check_route(mlp: str) -> None:
     """Raise unless ``mlp`` names a way to compute the MLP."""
     if mlp not in ("auto", "dense", "sparse", "numpy"):

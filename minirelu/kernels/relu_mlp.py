@@ -89,25 +89,6 @@ def _dense_backward(block, dy, W_in, W_out, post, dx, db_part, scratch):
                 dxb[t, c] += more[t, c]
 
 
-def _count_positions(tile, post, T, on):  # -, (blocks, F * BLOCK), -, (B, F) int32
-    """Add up, for each sequence of T tokens and each unit, the positions at which it is on."""
-    N, F = on.shape[0] * T, on.shape[1]
-    for block in range(post.shape[0]):
-        lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
-        n = hi - lo
-        for j in range(tile * TILE, min(F, (tile + 1) * TILE)):
-            values = post[block, j * n : (j + 1) * n]
-            t = lo
-            while t < hi:  # a block may hold parts of several sequences
-                stop = min(hi, (t // T + 1) * T)
-                count = 0
-                for v in values[t - lo : stop - lo]:
-                    count += v > 0
-                on[t // T, j] += count
-                t = stop
-
-
 dense_forward_kernel = parallel(_dense_forward)
 units_times_tokens = parallel(_units_times_tokens)
 dense_backward_kernel = parallel(_dense_backward)
-count_positions = parallel(_count_positions)

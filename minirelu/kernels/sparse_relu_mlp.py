@@ -166,16 +166,6 @@ def _sparse_backward_units(group, dy, x, start, token, value, dpre, dW_in, db_in
                 p += 1
 
 
-def _count_listed_positions(group, start, token, value, T, on):  # -, the list, -, (B, F) int32
-    """Add up, for each sequence of T tokens and each unit, the positions at which it is on."""
-    F = on.shape[1]
-    for b in range(start.shape[0]):
-        for j in range(group * GROUP, min(F, (group + 1) * GROUP)):
-            for p in range(start[b, j], start[b, j + 1]):
-                on[(b * BLOCK + token[b, p]) // T, j] += value[b, p] > 0
-
-
 sparse_forward_kernel = parallel(_sparse_forward)
 sparse_backward_tokens = parallel(_sparse_backward_tokens)
 sparse_backward_units = parallel(_sparse_backward_units)
-count_listed_positions = parallel(_count_listed_positions)

@@ -24,6 +24,7 @@ from minirelu.kernels.cross_entropy import loss_backward_kernel, loss_forward_ke
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
 from minirelu.kernels.relu_mlp import units_times_tokens
+from minirelu.kernels.watching import Did, watch
 from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 
@@ -65,27 +66,27 @@ def evaluate(
     config: ModelConfig,
     mlp: str,
     ws: Workspace,
-) -> tuple[Array, list[Array]]:
-    """Run the model without a backward, and count which units were on.
+) -> tuple[Array, list[Did]]:
+    """Run the model without a backward, and watch its hidden units.
 
     Returns
     -------
     nats : ndarray, (B, T)
         each token's loss.
-    on : list of L arrays, (B, F) int32
-        for each sequence and unit, the positions at which it was on.
+    did : list of L Did
+        what each layer's units did in each sequence.
     """
     B, T = tokens.shape
-    on: list[Array] = []
+    did: list[Did] = []
 
     def count(kept: mlp_route.Kept) -> None:
-        on.append(mlp_route.positions_on(kept, B, T, config.mlp_widths[len(on)]))
+        did.append(watch(kept, B, T, config.mlp_widths[len(did)]))
 
     mlp_route.check_route(mlp)
     with own_threads():
         saved = forward(params, tokens, config, mlp, ws, count)
         nats = loss_forward(params, targets, saved, ws)
-    return nats.reshape(B, T).copy(), on
+    return nats.reshape(B, T).copy(), did
 
 
 def forward(

@@ -8,17 +8,22 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
+from minirelu.kernels.watching import LARGEST, PER_ONE, Did
 from minirelu.model.activations import mlp_names
+
+# Percentiles of in-sequence frequency are kept at every tenth of a percent, 0 to 100.
+TENTHS = 1000
 
 
 class UnitCounts:
     """How often each hidden unit was on (``hook_post > 0``), per token, sequence and batch.
 
     Every number is an exact integer, so parts measured separately can be merged, and the order
-    in which sequences arrive does not matter. Batches are the one thing that depends on it: they
-    are filled with sequences as they come, 8192 tokens each (``batch_tokens``; rounded down to
-    whole sequences), and the last, unfilled one counts only while there is no full one. Two parts
-    can be merged as long as their unfilled batches fit into one: cut parts at whole batches.
+    in which sequences arrive does not matter. Its size does not grow with the text. Batches are
+    the one thing that depends on order: they are filled with sequences as they come, 8192 tokens
+    each (``batch_tokens``; rounded down to whole sequences), and the last, unfilled one counts
+    only while there is no full one. Two parts can be merged as long as their unfilled batches fit
+    into one: cut parts at whole batches.
 
     Parameters
     ----------
@@ -34,8 +39,18 @@ class UnitCounts:
         T, the same for all sequences; 0 before the first.
     tokens_on, sequences_on, batches_on : list of L arrays, (F,) int64
         for each unit, the tokens, sequences and full batches in which it was on.
-    in_sequence : ndarray, (n_sequences, L, T + 1) int32
-        for each sequence and layer, how many units were on at exactly k of its T positions.
+    total : list of L arrays, (F,) int64
+        for each unit, the sum of its activations over all tokens, in units of 2**-20.
+    at_positions : ndarray, (L, T + 1) int64
+        pairs (unit, sequence) in which the unit was on at exactly k of the T positions.
+    first_at : ndarray, (L, T + 1) int64
+        pairs (unit, sequence) in which the unit was first on at position t; last, those in which
+        it never was.
+    percentiles : ndarray, (2, L, 1001) int64
+        sums over sequences of each percentile of k, the positions at which a unit was on, in
+        thousandths of a position: over the units used in the sequence, and over all units.
+    sequences_used : ndarray, (L,) int64
+        sequences in which the layer used a unit at all.
 
     Examples
     --------
@@ -44,34 +59,33 @@ class UnitCounts:
     >>> counts = mr.UnitCounts(config)
     >>> post = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.0]]])  # one sequence, two tokens
     >>> counts.update({"blocks.0.mlp.hook_post": post})
-    >>> counts.tokens_on[0], counts.in_sequence[0, 0]
-    (array([2, 1, 0]), array([1, 1, 1], dtype=int32))
+    >>> counts.tokens_on[0], counts.at_positions[0]
+    (array([2, 1, 0]), array([1, 1, 1]))
     """
 
     def __init__(self, config: ModelConfig, batch_tokens: int = 8192) -> None:
+        L, widths = config.n_layers, config.mlp_widths
         self.config = config
         self.batch_tokens = batch_tokens
         self.sequence_length = 0
         self.n_sequences = 0
         self.n_batches = 0
-        self.tokens_on = [np.zeros(F, np.int64) for F in config.mlp_widths]
-        self.sequences_on = [np.zeros(F, np.int64) for F in config.mlp_widths]
-        self.batches_on = [np.zeros(F, np.int64) for F in config.mlp_widths]
-        self._histograms: list[np.ndarray] = []  # (some sequences, L, T + 1) each
+        self.tokens_on = [np.zeros(F, np.int64) for F in widths]
+        self.sequences_on = [np.zeros(F, np.int64) for F in widths]
+        self.batches_on = [np.zeros(F, np.int64) for F in widths]
+        self.total = [np.zeros(F, np.int64) for F in widths]
+        self.at_positions = np.zeros((L, 1), np.int64)
+        self.first_at = np.zeros((L, 1), np.int64)
+        self.percentiles = np.zeros((2, L, TENTHS + 1), np.int64)
+        self.sequences_used = np.zeros(L, np.int64)
         # The batch being filled: how many sequences it has, and which units were on in it.
         self._open_sequences = 0
-        self._open_on = [np.zeros(F, bool) for F in config.mlp_widths]
+        self._open_on = [np.zeros(F, bool) for F in widths]
 
     @property
     def n_tokens(self) -> int:
         """Tokens counted so far."""
         return self.n_sequences * self.sequence_length
-
-    @property
-    def in_sequence(self) -> np.ndarray:
-        """See the class."""
-        empty = np.zeros((0, self.config.n_layers, self.sequence_length + 1), np.int32)
-        return np.concatenate([empty, *self._histograms])
 
     @property
     def sequences_per_batch(self) -> int:
@@ -100,16 +114,15 @@ class UnitCounts:
             if post.ndim != 3 or post.shape != (*first.shape[:2], F):
                 raise UserError(f"{name}: shape {post.shape}; must be (B, T, {F})")
             posts.append(post)
-        T = posts[0].shape[1]
-        self.add_positions([(post > 0).sum(axis=1, dtype=np.int32) for post in posts], T)
+        self.add([what_units_did(post) for post in posts], posts[0].shape[1])
 
-    def add_positions(self, positions_on: list[np.ndarray], T: int) -> None:
-        """Count whole sequences of which it is known how often each unit was on.
+    def add(self, did: list[Did], T: int) -> None:
+        """Count whole sequences of which it is known what each unit did.
 
         Parameters
         ----------
-        positions_on : list of L int arrays, (B, F)
-            for each sequence and unit, at how many of its positions the unit was on.
+        did : list of L Did
+            see ``minirelu.kernels.watching``.
         T : int
             length of the sequences.
 
@@ -118,25 +131,34 @@ class UnitCounts:
         ValueError
             another T than before.
         """
-        self._check_length(T)
-        B = len(positions_on[0])
-        histogram = np.empty((B, len(positions_on), T + 1), np.int32)
-        for l, k in enumerate(positions_on):
-            self.tokens_on[l] += k.sum(axis=0)
-            self.sequences_on[l] += (k > 0).sum(axis=0)
-            for b in range(B):
-                histogram[b, l] = np.bincount(k[b], minlength=T + 1)
-        self._histograms.append(histogram)
-        self.n_sequences += B
-        self._fill_batches([k > 0 for k in positions_on])
+        self._set_length(T)
+        for l, (on, first, total) in enumerate(did):
+            self.tokens_on[l] += on.sum(axis=0)
+            self.sequences_on[l] += (on > 0).sum(axis=0)
+            self.total[l] += total.sum(axis=0)
+            self.first_at[l] += np.bincount(first.ravel(), minlength=T + 1)
+            for k in on:
+                how_many = np.bincount(k, minlength=T + 1)
+                self.at_positions[l] += how_many
+                in_order = np.repeat(np.arange(T + 1), how_many)
+                silent = how_many[0]
+                if silent < len(k):
+                    self.percentiles[0, l] += _percentiles(in_order[silent:])
+                    self.sequences_used[l] += 1
+                self.percentiles[1, l] += _percentiles(in_order)
+        self.n_sequences += len(did[0].on)
+        self._fill_batches([d.on > 0 for d in did])
 
-    def _check_length(self, T: int) -> None:
+    def _set_length(self, T: int) -> None:
         if self.sequence_length not in (0, T):
             raise UserError(
                 f"sequences of {T} tokens among sequences of {self.sequence_length}: count them "
                 "separately, their frequencies cannot be compared"
             )
-        self.sequence_length = T
+        if not self.sequence_length:
+            self.sequence_length = T
+            self.at_positions = np.zeros((self.config.n_layers, T + 1), np.int64)
+            self.first_at = np.zeros((self.config.n_layers, T + 1), np.int64)
 
     def _fill_batches(self, used: list[np.ndarray]) -> None:
         """Add sequences to the open batch; ``used`` are L arrays (B, F)."""
@@ -176,15 +198,13 @@ class UnitCounts:
                 f"two unfilled batches hold {together} sequences, more than the "
                 f"{self.sequences_per_batch} of a batch; cut the parts at whole batches"
             )
-        self._check_length(other.sequence_length)
-        for mine, others in (
-            (self.tokens_on, other.tokens_on),
-            (self.sequences_on, other.sequences_on),
-            (self.batches_on, other.batches_on),
-        ):
-            for a, b in zip(mine, others, strict=True):
+        self._set_length(other.sequence_length)
+        for name in _PER_UNIT:
+            for a, b in zip(getattr(self, name), getattr(other, name), strict=True):
                 a += b
-        self._histograms += other._histograms
+        for name in _PER_LAYER:
+            array = getattr(self, name)
+            array += getattr(other, name)
         self.n_sequences += other.n_sequences
         self.n_batches += other.n_batches
         for a, b in zip(self._open_on, other._open_on, strict=True):
@@ -210,42 +230,62 @@ class UnitCounts:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return everything as named arrays, for ``counts/step_*.npz``."""
-        arrays = {
-            "n_sequences": np.int64(self.n_sequences),
-            "n_batches": np.int64(self.n_batches),
-            "sequence_length": np.int64(self.sequence_length),
-            "batch_tokens": np.int64(self.batch_tokens),
-            "open_sequences": np.int64(self._open_sequences),
-            "in_sequence": self.in_sequence,
-        }
-        for l in range(self.config.n_layers):
-            arrays[f"tokens_on.{l}"] = self.tokens_on[l]
-            arrays[f"sequences_on.{l}"] = self.sequences_on[l]
-            arrays[f"batches_on.{l}"] = self.batches_on[l]
-            arrays[f"open_on.{l}"] = self._open_on[l]
+        arrays = {name: np.int64(getattr(self, name)) for name in _NUMBERS}
+        arrays |= {name: getattr(self, name) for name in _PER_LAYER}
+        for name in (*_PER_UNIT, "_open_on"):
+            for l, array in enumerate(getattr(self, name)):
+                arrays[f"{name.lstrip('_')}.{l}"] = array
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], config: ModelConfig) -> UnitCounts:
         """Undo :meth:`to_arrays`; raises KeyError or ValueError where they are of another model."""
         counts = cls(config, int(arrays["batch_tokens"]))
-        counts.n_sequences = int(arrays["n_sequences"])
-        counts.n_batches = int(arrays["n_batches"])
-        counts.sequence_length = int(arrays["sequence_length"])
-        counts._open_sequences = int(arrays["open_sequences"])
-        counts._histograms = [arrays["in_sequence"]] if counts.n_sequences else []
-        shape = (counts.n_sequences, config.n_layers, counts.sequence_length + 1)
-        if arrays["in_sequence"].shape != shape:
-            raise ValueError(f"in_sequence has shape {arrays['in_sequence'].shape}, not {shape}")
-        for name, per_layer in (
-            ("tokens_on", counts.tokens_on),
-            ("sequences_on", counts.sequences_on),
-            ("batches_on", counts.batches_on),
-            ("open_on", counts._open_on),
-        ):
+        if arrays["sequence_length"]:
+            counts._set_length(int(arrays["sequence_length"]))
+        for name in _NUMBERS:
+            setattr(counts, name, int(arrays[name]))
+        for name in _PER_LAYER:
+            setattr(counts, name, _like(arrays[name], getattr(counts, name), name))
+        for name in (*_PER_UNIT, "_open_on"):
+            per_layer = getattr(counts, name)
             for l, empty in enumerate(per_layer):
-                array = arrays[f"{name}.{l}"]
-                if array.shape != empty.shape or array.dtype != empty.dtype:
-                    raise ValueError(f"{name}.{l} is of another model")
-                per_layer[l] = array
+                key = f"{name.lstrip('_')}.{l}"
+                per_layer[l] = _like(arrays[key], empty, key)
         return counts
+
+
+_NUMBERS = ("batch_tokens", "sequence_length", "n_sequences", "n_batches", "_open_sequences")
+_PER_UNIT = ("tokens_on", "sequences_on", "batches_on", "total")  # lists of L arrays, (F,)
+_PER_LAYER = ("at_positions", "first_at", "percentiles", "sequences_used")
+
+
+def what_units_did(post: np.ndarray) -> Did:
+    """Return what each unit did in each sequence, from (B, T, F) activations: the reference.
+
+    >>> on, first, total = what_units_did(np.array([[[0.0, 1.0], [0.5, 1.0], [0.0, 0.0]]]))
+    >>> on, first, total / 2**20
+    (array([[1, 2]], dtype=int32), array([[1, 0]], dtype=int32), array([[0.5, 2. ]]))
+    """
+    is_on = post > 0  # (B, T, F); false for a NaN
+    on = is_on.sum(axis=1, dtype=np.int32)
+    first = np.where(on > 0, is_on.argmax(axis=1), post.shape[1]).astype(np.int32)
+    value = np.where(is_on, post.astype(np.float64), 0).clip(max=LARGEST)
+    total = (value * PER_ONE).astype(np.int64).sum(axis=1)
+    return Did(on, first, total)
+
+
+def _percentiles(in_order: np.ndarray) -> np.ndarray:
+    """Every tenth of a percent of n sorted whole numbers, (1001,), in thousandths: exact.
+
+    Between two of the numbers it is interpolated linearly, as ``np.percentile`` does.
+    """
+    rank, rest = np.divmod((len(in_order) - 1) * np.arange(TENTHS + 1), TENTHS)
+    low = in_order[rank]
+    return TENTHS * low + rest * (in_order[rank + (rest > 0)] - low)
+
+
+def _like(array: np.ndarray, expected: np.ndarray, name: str) -> np.ndarray:
+    if array.shape != expected.shape or array.dtype != expected.dtype:
+        raise ValueError(f"{name} is of another model")
+    return array

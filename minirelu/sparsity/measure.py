@@ -39,7 +39,8 @@ def measure(
         see :func:`minirelu.loss_and_grads`.
     workspace : Workspace, optional
     at_once : int, optional
-        sequences in memory at a time; without it, what 256 MB hold.
+        sequences in memory at a time; without it, a batch of 8192 tokens or the part of one that
+        256 MB hold.
 
     Returns
     -------
@@ -70,6 +71,10 @@ def measure(
         numbers_each = T * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * T)
     if at_once is None:
         at_once = max(1, _AT_ONCE_BYTES // (params.dtype.itemsize * numbers_each))
+        # A part of a batch: so texts that are cut at whole batches are computed in the same
+        # pieces, and give the same numbers to the last bit.
+        whole = max(1, counts.batch_tokens // T)
+        at_once = next(n for n in range(min(at_once, whole), 0, -1) if whole % n == 0)
 
     for i in range(0, S, at_once):
         part = slice(i, i + at_once)
@@ -78,9 +83,9 @@ def measure(
             nats += cross_entropy_forward(logits, targets[part])[0] * targets[part].size
             counts.update(acts)
         else:
-            losses, on = kernels.evaluate(
+            losses, did = kernels.evaluate(
                 params, tokens[part], targets[part], config, mlp, workspace
             )
             nats += float(losses.sum(dtype=np.float64))
-            counts.add_positions(on, T)
+            counts.add(did, T)
     return counts, nats / targets.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tokenize
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ def write_tokens(
     documents: Iterable[Document],
     tokenizer: Tokenizer,
     on_read: OnRead = lambda n: None,
+    at_least: float = math.inf,
 ) -> int:
     """Encode documents one after the other into an ``.npy`` file, in bounded memory.
 
@@ -31,6 +33,8 @@ def write_tokens(
         its ``end`` token goes behind every document.
     on_read : callable
         called with the number of bytes, piece by piece: for a progress bar.
+    at_least : float
+        stop once there are so many tokens.
 
     Returns
     -------
@@ -51,8 +55,12 @@ def write_tokens(
             for text in document.chunks():
                 n += _append(f, tokenizer.encode(text), dtype)
                 on_read(len(text.encode("utf-8")))
+                if n >= at_least:
+                    break
             if tokenizer.end is not None:
                 n += _append(f, [tokenizer.end], dtype)
+            if n >= at_least:
+                break
         f.seek(0)
         np.lib.format.write_array_header_1_0(f, header(n))
     return n
@@ -108,6 +116,33 @@ def batch(tokens: np.ndarray, step: int, batch_size: int, n_ctx: int, seed: int)
     rng = np.random.default_rng([seed, step])
     starts = rng.integers(0, len(tokens) - n_ctx, size=batch_size)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
+
+
+def consecutive(tokens: np.ndarray, n_ctx: int, n_tokens: int | None = None) -> np.ndarray:
+    """View tokens as sequences, one behind the other: each token is an input once.
+
+    Parameters
+    ----------
+    tokens : ndarray, (n,)
+    n_ctx : int
+    n_tokens : int, optional
+        inputs at most; rounded down to whole sequences.
+
+    Returns
+    -------
+    ndarray, (S, n_ctx + 1)
+        ``[:, :-1]`` are the inputs, ``[:, 1:]`` the targets; S may be 0.
+
+    Examples
+    --------
+    >>> consecutive(np.arange(8), 3)
+    array([[0, 1, 2, 3],
+           [3, 4, 5, 6]])
+    """
+    S = min(len(tokens) - 1, len(tokens) if n_tokens is None else n_tokens) // n_ctx
+    if S < 1:
+        return np.empty((0, n_ctx + 1), tokens.dtype)
+    return np.lib.stride_tricks.sliding_window_view(tokens, n_ctx + 1)[::n_ctx][:S]
 
 
 def make_probe(tokens: np.ndarray, n_tokens: int, n_ctx: int) -> np.ndarray:

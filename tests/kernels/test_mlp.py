@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from minirelu.errors import UserError
 from minirelu.kernels import compiling, mlp_route, sparse_relu_mlp
 from minirelu.kernels import relu_mlp as dense_relu_mlp
+from minirelu.kernels.watching import watch
 from minirelu.kernels.workspace import Workspace
 from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
+from minirelu.sparsity.counts import what_units_did
 
 NAMES = ("post", "y", "dx", "W_in", "b_in", "W_out")
 
@@ -176,13 +178,15 @@ def test_share_on():
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse"])
 @pytest.mark.parametrize("B, T", [(1, 1), (3, 100), (2, 300), (5, 64), (1, 700)])
-def test_positions_on(mlp, B, T):
+def test_watching(mlp, B, T):
     a = with_density(inputs(B * T, 6, 530), 0.1)
     ws, y = Workspace(), np.zeros_like(a["x"])
     kept = mlp_route.mlp_forward(a["x"], a, y, mlp, ws, "test")
-    on = mlp_route.positions_on(kept, B, T, 530)
-    expected = (by_reference(a)["post"] > 0).reshape(B, T, 530).sum(axis=1)
-    np.testing.assert_array_equal(on, expected)
+    did = watch(kept, B, T, 530)
+    expected = what_units_did(by_reference(a)["post"].reshape(B, T, 530))
+    np.testing.assert_array_equal(did.on, expected.on)
+    np.testing.assert_array_equal(did.first, expected.first)
+    assert np.abs(did.total - expected.total).max() <= T  # where a value rounds to the next 2**-20
 
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse"])

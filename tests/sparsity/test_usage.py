@@ -30,13 +30,12 @@ def part(acts: dict[str, np.ndarray], which) -> dict[str, np.ndarray]:
     return {name: a[which] for name, a in acts.items()}
 
 
-def assert_same(a: UnitCounts, b: UnitCounts) -> None:
+def assert_same(a: UnitCounts, b: UnitCounts, but: tuple[str, ...] = ()) -> None:
     """Same integers everywhere, and so the same measures to the last bit."""
     x, y = a.to_arrays(), b.to_arrays()
     for name in x:
-        if name != "in_sequence":
+        if name not in but:
             np.testing.assert_array_equal(x[name], y[name], err_msg=name)
-    assert sorted(map(bytes, x["in_sequence"])) == sorted(map(bytes, y["in_sequence"]))
     for measure in (mr.usage, mr.in_sequence_percentile):
         np.testing.assert_array_equal(measure(a), measure(b))
 
@@ -70,6 +69,14 @@ def test_measures_equal_brute_force(case, batch_tokens, p):
         over_used = [np.percentile(f[f > 0], p) for f in frequency if f.any()]
         mine = mr.in_sequence_percentile(counts, p)[l]
         assert mine == pytest.approx(np.mean(over_used)) if over_used else math.isnan(mine)
+
+        k = np.bincount(on.sum(axis=1).ravel(), minlength=T + 1)
+        assert counts.at_positions[l].tolist() == k.tolist()
+        first = [int(np.argmax(u)) if u.any() else T for s in on for u in s.T]
+        assert counts.first_at[l].tolist() == np.bincount(first, minlength=T + 1).tolist()
+        np.testing.assert_allclose(
+            counts.total[l] / 2**20, np.maximum(acts[name], 0).sum(axis=(0, 1)), atol=B * T / 2**20
+        )
     assert counts.batch_size_used == (per_batch if full else B) * T
 
 
@@ -107,7 +114,7 @@ def test_order_of_sequences_and_of_tokens_within_them_does_not_matter():
     a.update(acts)
     sequences, tokens = rng.permutation(6), rng.permutation(5)
     b.update({name: x[sequences][:, tokens] for name, x in acts.items()})
-    assert_same(a, b)
+    assert_same(a, b, but=("first_at",))  # which of its positions a unit is first on at
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.9])
@@ -161,6 +168,7 @@ def test_wrong_activations_are_named():
     with pytest.raises(ValueError, match="blocks.1.mlp.hook_post: shape"):
         counts.update({**acts, "blocks.1.mlp.hook_post": np.zeros((3, 4, 9))})
     counts.update(acts)
-    for settings_, word in (({"p": 101}, "p: 101"), ({"over": "some"}, "over: 'some'")):
+    wrong = (({"p": 101}, "p: 101"), ({"p": 0.05}, "in tenths"), ({"over": "some"}, "over: 'some'"))
+    for settings_, word in wrong:
         with pytest.raises(ValueError, match=word):
             mr.in_sequence_percentile(counts, **settings_)

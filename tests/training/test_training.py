@@ -307,7 +307,9 @@ def test_a_probe_in_parts_is_the_same(finished_run):
         parts, parts_loss = measure(params, tokens, run.config, at_once=at_once)
         assert parts_loss == pytest.approx(loss, rel=1e-6)
         for name, array in whole.to_arrays().items():
-            np.testing.assert_array_equal(parts.to_arrays()[name], array, err_msg=name)
+            # products of another size round differently, by a few times 2**-20 in sums of values
+            off = 50 if name.startswith("total") else 0
+            np.testing.assert_allclose(parts.to_arrays()[name], array, 0, off, err_msg=name)
 
 
 # --- resume

@@ -1,0 +1,212 @@
+"""``minirelu sparsity``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minirelu.cli.options import threads_option, use_threads
+from minirelu.cli.say import say
+from minirelu.errors import UserError, command, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from minirelu.interop.model import Model
+    from minirelu.sparsity.counts import UnitCounts
+
+COLUMNS = {  # measure: heading of the table
+    "per_token": "per token",
+    "per_sequence": "per sequence",
+    "per_batch": "per batch",
+    "p50_in_sequence_used": "median used",
+    "p50_in_sequence_all": "median all",
+    "dormant_share": "dormant",
+}
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("--corpus", help="stdlib, a UTF-8 file or a folder.  [default: held out by the run]")
+@click.option("--tokens", type=int, help="How many tokens to read at most.  [default: all]")
+@click.option("--step", type=int, help="Weights of an earlier step of a run.  [default: the last]")
+@click.option("--json", "json_file", type=click.Path(), help="Also write every measure to a file.")
+@click.option("--csv", "csv_file", type=click.Path(), help="Also write a table, a row per layer.")
+@click.option("--counts", "counts_file", type=click.Path(), help="Also write the counts (.npz).")
+@threads_option
+def sparsity(
+    model: str,
+    corpus: str | None,
+    tokens: int | None,
+    step: int | None,
+    json_file: str | None,
+    csv_file: str | None,
+    counts_file: str | None,
+    threads: int | None,
+) -> None:
+    """Measure which hidden units of a model fire on a text, however long.
+
+    MODEL is a run, or the folder of an OPT model (`OPTForCausalLM`, safetensors, with its
+    tokenizer.json). Without --corpus a run is measured on the text it has held out.
+
+    \b
+    Examples:
+      minirelu sparsity runs/small
+      minirelu sparsity runs/small --corpus my.txt --json my.json
+      minirelu sparsity opt-125m --corpus stdlib --tokens 1000000
+    """
+    from minirelu.interop.model import open_model
+    from minirelu.training.files import explained, write_arrays, write_text
+
+    use_threads(threads)
+    if tokens is not None and tokens < 1:
+        raise UserError(f"--tokens: {tokens} is not allowed; it must be 1 or more")
+    opened = open_model(model, step)
+    with tempfile.TemporaryDirectory() as folder:
+        sequences, source = read_text(opened, corpus, tokens, Path(folder))
+        say(f"model     {opened.facts['model']}, {at_step(opened)}")
+        S, T = len(sequences), opened.config.n_ctx
+        say(f"text      {source['text']}: {S * T:,} tokens, {S:,} sequences")
+        counts, loss = _count(opened, sequences)
+        del sequences  # Windows does not remove what is mapped
+    numbers = results(opened, counts, loss, source)
+    _print(numbers)
+    with explained("writing the results"):
+        if json_file:
+            write_text(Path(json_file), json.dumps(numbers, indent=1))
+            say(f"numbers   {json_file}")
+        if csv_file:
+            write_text(Path(csv_file), as_csv(numbers))
+            say(f"table     {csv_file}")
+        if counts_file:
+            write_arrays(Path(counts_file), counts.to_arrays())
+            say(f"counts    {counts_file}")
+    if opened.run:
+        say(f"next      {command('report', model)}")
+
+
+def read_text(
+    opened: Model, corpus: str | None, tokens: int | None, folder: Path
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the text as sequences (S, T + 1), mapped from a file in ``folder``, and what it is."""
+    from tqdm import tqdm
+
+    from minirelu.config import TextConfig
+    from minirelu.text.batches import consecutive, open_tokens, write_tokens
+    from minirelu.text.corpus import open_corpus
+
+    T = opened.config.n_ctx
+    if corpus is None and opened.run is not None:
+        facts = opened.run.corpus
+        ids = open_tokens(opened.run.folder / "tokens" / "val.npy")
+        text = f"{printable(str(facts['corpus']))}, the part held out in training"
+        source = {"text": text, "sha256": facts["sha256"]}
+    else:
+        found = open_corpus(TextConfig(corpus=corpus or "stdlib"))
+        documents = (*found.train, *found.val)
+        size = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
+        with tqdm(desc="checking", total=found.size, **size) as bar:
+            facts = found.describe(bar.update)
+        file, wanted = folder / "tokens.npy", tokens + 1 if tokens else float("inf")
+        with tqdm(desc="reading", total=found.size, **size) as bar:
+            write_tokens(file, documents, opened.tokenizer, bar.update, wanted)
+        ids = open_tokens(file)
+        source = {"text": printable(found.name), "sha256": facts["sha256"]}
+        if opened.run is not None and facts["sha256"] == opened.run.corpus["sha256"]:
+            source["text"] += ", which the model was trained on"
+    sequences = consecutive(ids, T, tokens)
+    if not len(sequences):
+        raise UserError(
+            f"the text is too short: {len(ids)} tokens, and a sequence of this model needs {T + 1}"
+            if tokens is None or tokens >= T
+            else f"--tokens: {tokens} is not allowed; a sequence of this model is {T} tokens"
+        )
+    return sequences, source
+
+
+def _count(opened: Model, sequences: np.ndarray) -> tuple[UnitCounts, float]:
+    """Measure batch by batch, with a bar."""
+    from tqdm import tqdm
+
+    from minirelu.kernels.workspace import Workspace
+    from minirelu.sparsity.counts import UnitCounts
+    from minirelu.sparsity.measure import measure
+
+    counts, nats, workspace = UnitCounts(opened.config), 0.0, Workspace()
+    T = sequences.shape[1] - 1
+    at_once = max(1, counts.batch_tokens // T)
+    with tqdm(total=len(sequences) * T, unit="token", unit_scale=True, disable=None) as bar:
+        for first in range(0, len(sequences), at_once):
+            part = sequences[first : first + at_once]
+            more, loss = measure(opened.params, part, opened.config, workspace=workspace)
+            counts.merge(more)
+            nats += loss * more.n_tokens
+            bar.update(more.n_tokens)
+    return counts, nats / counts.n_tokens
+
+
+def results(
+    opened: Model, counts: UnitCounts, loss: float, source: dict[str, Any]
+) -> dict[str, Any]:
+    """Return everything that was measured, and what is needed to judge it or do it again."""
+    from minirelu.sparsity.summary import summary
+    from minirelu.training.prepare import made_with
+
+    return {
+        **opened.facts,
+        "made_with": made_with(),
+        "corpus": source,
+        "tokens": counts.n_tokens,
+        "sequences": counts.n_sequences,
+        "batch_tokens": counts.batch_size_used,
+        "loss": loss,
+        "measures": summary(counts),
+    }
+
+
+def at_step(opened: Model) -> str:
+    """'step 700, after 1,433,600 training tokens', or where the weights are from."""
+    if opened.run is None:
+        return "an OPT folder"
+    return f"step {opened.facts['step']}, after {opened.facts['training_tokens']:,} training tokens"
+
+
+def _print(numbers: dict[str, Any]) -> None:
+    measures, tokens = numbers["measures"], numbers["tokens"]
+    say(
+        f"\nShares of each layer's units that are on; a batch is {numbers['batch_tokens']:,} "
+        "tokens. Median: of the share of a\nsequence's positions at which its units are on, over "
+        "those used in it and over all. Dormant: mean\nactivation at most 0.025 of the layer's. "
+        f"Silent: never on in these {tokens:,} tokens.\n"
+    )
+    say("  ".join(f"{text:>12}" for text in ("layer", *COLUMNS.values(), "silent units")))
+    for l, silent in enumerate(measures["silent_units"]):
+        cells = [_percent(measures[name][l]) for name in COLUMNS]
+        cells.append(f"{silent:,} of {measures['units'][l]:,}")
+        say("  ".join(f"{text:>12}" for text in (str(l), *cells)))
+    say(f"\nloss {numbers['loss']:.3f} nats per token")
+    if min(tokens, numbers["batch_tokens"]) < 8192:
+        say(f"(less than the 8,192 tokens of a full batch: {tokens:,})")
+
+
+def _percent(x: float | None) -> str:
+    return "none used" if x is None else f"{100 * x:.2f} %"
+
+
+def as_csv(numbers: dict[str, Any]) -> str:
+    """A row per layer: where and when it was measured, and every measure."""
+    measures = numbers["measures"]
+    where = {k: numbers[k] for k in ("model", "step", "training_tokens", "tokens", "batch_tokens")}
+    where["corpus_sha256"] = numbers["corpus"]["sha256"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*where, "layer", *measures])
+    for l in range(len(measures["units"])):
+        writer.writerow([*where.values(), l, *(values[l] for values in measures.values())])
+    return text.getvalue()
