@@ -10,7 +10,9 @@ from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import step_x
 from minirelu.training.run import Run
 
-PROBE_TOKENS = 1024  # a part of the probe is enough for means, and keeps the report quick
+# Enough for means, and a report stays quick: a part of the probe, and of the checkpoints.
+PROBE_TOKENS = 512
+MOST_CHECKPOINTS = 16
 _PANELS = {
     "mean_pre": ("mean pre-activation", "pre-activation"),
     "mean_grad_on": ("mean gradient on pre-activations that are on", "nats per unit"),
@@ -25,9 +27,10 @@ def drift(runs: Sequence[Run]) -> Data:
 
     (run,) = runs
     probes_of(run)
-    steps = run.steps
-    if not steps:
+    kept = run.steps
+    if not kept:
         raise UserError(f"{shown(run.folder)} keeps no weights to measure")
+    steps = kept[:: -len(kept) // MOST_CHECKPOINTS][::-1]  # the last one always
     L, x = run.config.n_layers, step_x(runs)
     sequences = run.probe_tokens[: max(1, PROBE_TOKENS // run.config.n_ctx)]
     measured = [measure(run.params(step), sequences, run.config) for step in steps]
