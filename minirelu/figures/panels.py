@@ -112,7 +112,7 @@ def draw_panels(data: Data) -> Figure:
     rows = -(-len(panels) // columns)
     height = 4.2 if len(panels) == 1 else 1.4 + 2.4 * rows
     figure = Figure(figsize=(7.2 if columns == 1 else 9.0, height), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
         for each in what["lines"]:
             _draw_line(axes, each)
@@ -120,9 +120,10 @@ def draw_panels(data: Data) -> Figure:
         _x_axis(axes, what, top=i < columns, bottom=i + columns >= len(panels))
         if columns > 1 and i % columns:
             axes.set_ylabel("")
-        color = layer_colors(what["layer"][1])[what["layer"][0]] if what["layer"] else None
+        l, n_layers = what["layer"] or (0, 0)
+        color = layer_colors(n_layers)[l] if n_layers else INK
         axes.set_title(data["title"] if len(panels) == 1 else what["title"], color=color)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_visible(False)
     if len(panels) > 1:
         figure.suptitle(data["title"], x=0.01, ha="left", fontsize=12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -165,10 +166,17 @@ def not_drawn(why: str) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write ``path.png`` and ``path.svg``; return the first."""
     import matplotlib as mpl
+    from PIL import Image  # which matplotlib needs for PNG itself
 
+    png, svg = (path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg"))
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
-        for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            with replacing(path.with_name(f"{path.name}.{kind}")) as temporary:
-                figure.savefig(temporary, format=kind, metadata=metadata)
-    return path.with_name(f"{path.name}.png")
+        with replacing(svg) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it has been laid out
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png")
+    # 256 colours are enough for lines, and a third of the size
+    with Image.open(whole) as picture, replacing(png) as temporary:
+        picture.convert("RGB").quantize(256, dither=0).save(temporary, format="png")
+    return png
