@@ -14,10 +14,13 @@ from minirelu.training.run import Run
 PROBE_TOKENS = 512
 MOST_CHECKPOINTS = 16
 _PANELS = {
-    "mean_pre": ("mean pre-activation", "pre-activation"),
-    "mean_grad_on": ("mean gradient on pre-activations that are on", "nats per unit"),
-    "mean_b_in": ("mean of the biases b_in", "bias"),
-    "mean_W_in": ("mean of the weights W_in", "weight"),
+    "mean_pre": ("mean pre-activation", {"label": "pre-activation"}),
+    "mean_grad_on": (
+        "mean gradient on those that are on",
+        {"label": "10⁻⁶ nats per unit", "factor": 1e6},
+    ),
+    "mean_b_in": ("mean of the biases b_in", {"label": "bias"}),
+    "mean_W_in": ("mean of the weights W_in", {"label": "weight, 10⁻³", "factor": 1e3}),
 }
 
 
@@ -35,13 +38,13 @@ def drift(runs: Sequence[Run]) -> Data:
     sequences = run.probe_tokens[: max(1, PROBE_TOKENS // run.config.n_ctx)]
     measured = [measure(run.params(step), sequences, run.config) for step in steps]
     panels = []
-    for name, (title, label) in _PANELS.items():
+    for name, (title, y) in _PANELS.items():
         if name == "mean_b_in" and not run.config.bias:
             continue
         lines = [
             line(steps, [float(getattr(m, name)[l]) for m in measured], (l, L)) for l in range(L)
         ]
-        panels.append(panel(lines, x, {"label": label}, title))
+        panels.append(panel(lines, x, y, title))
     n_tokens = sequences[:, 1:].size
     title = f"Drift over training, at the kept checkpoints, on {n_tokens} tokens of the probe"
     return figure_data(title, panels, [facts(run)], columns=2)

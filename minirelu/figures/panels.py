@@ -80,10 +80,11 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
         ``label``, ``scale`` ("steps", "even steps", "log" or "linear"), and if they are wanted
         ``tokens_per_step`` (for a second axis), ``ticks`` (list of [number, text]).
     y : dict
-        ``label``, and if they are wanted ``percent`` (lines are shares), ``low``, ``high``.
+        ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
+        numbers on the axis, as the label says), ``low``, ``high``.
     title : str
     layer : (l, L), optional
-        of a panel that shows one layer only: the title says it, in its colour.
+        of a panel that shows one layer only, as its title says.
     """
     if layer:
         title = layer_labels(layer[1])[layer[0]]
@@ -112,21 +113,23 @@ def draw_panels(data: Data) -> Figure:
     rows = -(-len(panels) // columns)
     height = 4.2 if len(panels) == 1 else 1.4 + 2.4 * rows
     figure = Figure(figsize=(7.2 if columns == 1 else 9.0, height), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
+    alike = columns > 1 and all(p["y"] == panels[0]["y"] for p in panels)
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
+    for axes, what in zip(grid, panels, strict=False):
         for each in what["lines"]:
             _draw_line(axes, each)
+    for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
         _y_axis(axes, what["y"])
-        _x_axis(axes, what, top=i < columns, bottom=i + columns >= len(panels))
-        if columns > 1 and i % columns:
+        _x_axis(axes, what, i < columns, i + columns >= len(panels), narrow=columns > 2)
+        axes.set_title(data["title"] if len(panels) == 1 else what["title"], color=INK)
+        if alike:
             axes.set_ylabel("")
-        l, n_layers = what["layer"] or (0, 0)
-        color = layer_colors(n_layers)[l] if n_layers else INK
-        axes.set_title(data["title"] if len(panels) == 1 else what["title"], color=color)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     if len(panels) > 1:
         figure.suptitle(data["title"], x=0.01, ha="left", fontsize=12)
+    if alike:
+        figure.supylabel(panels[0]["y"]["label"], fontsize=11)
     _legend(figure, panels, below=columns > 1)
     write_notes(figure, data["notes"])
     return figure
@@ -140,21 +143,20 @@ def write_notes(figure: Figure, notes: list[str]) -> None:
 
 
 def _draw_line(axes: Axes, each: Data) -> None:
-    look, fill = dict(LOOKS[each["look"]]), False
-    if "drawstyle" in look:  # a histogram
-        fill = True
+    look = dict(LOOKS[each["look"]])
+    is_histogram = "drawstyle" in look
     color = look.pop("color", NO_LAYER)
     if each["layer"]:
         l, n_layers = each["layer"]
         color = layer_colors(n_layers)[l]
     y = _numbers(each["y"])
-    axes.plot(each["x"], y, color=color, **look)
+    axes.plot(each["x"], y, color=color, clip_on="marker" not in look, **look)
     if each["low"]:
         axes.fill_between(
             each["x"], _numbers(each["low"]), _numbers(each["high"]),
             color=color, alpha=0.18, linewidth=0,
         )  # fmt: skip
-    if fill:
+    if is_histogram:
         axes.fill_between(each["x"], y, step="post", color=color, alpha=0.35, linewidth=0)
 
 
@@ -166,21 +168,24 @@ def _y_axis(axes: Axes, y: Data) -> None:
     axes.set_ylabel(y["label"])
     if y.get("percent"):
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+    elif y.get("factor"):
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value * y['factor']:.3g}")
     if "low" in y:
         axes.set_ylim(y["low"], y.get("high"))
 
 
-def _x_axis(axes: Axes, what: Data, top: bool, bottom: bool) -> None:
-    """Scale, limits and names below the lowest panel; tokens above the highest."""
+def _x_axis(axes: Axes, what: Data, top: bool, bottom: bool, narrow: bool) -> None:
+    """Scale and limits; names below the lowest panel, tokens above the highest."""
     x = what["x"]
     everywhere = [v for each in what["lines"] for v in each["x"]]
     if x["scale"] in ("steps", "even steps"):
         last = max(1, *everywhere)
-        step_axis(axes, x, last, tokens_above=top)
+        step_axis(axes, x, last, tokens_above=top, narrow=narrow)
     else:
         if x["scale"] == "log":
             axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda n, _: short(n))
+        axes.xaxis.set_minor_formatter("")
     if x.get("ticks"):
         axes.set_xticks(*zip(*x["ticks"], strict=True))
         axes.minorticks_off()

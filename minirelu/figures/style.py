@@ -104,7 +104,13 @@ def new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot(title=title)
 
 
-def step_axis(axes: Axes, x: dict[str, Any], last: float, tokens_above: bool = True) -> None:
+def step_axis(
+    axes: Axes,
+    x: dict[str, Any],
+    last: float,
+    tokens_above: bool = True,
+    narrow: bool = False,
+) -> None:
     """Training steps below, tokens above.
 
     Parameters
@@ -116,11 +122,14 @@ def step_axis(axes: Axes, x: dict[str, Any], last: float, tokens_above: bool = T
     last : float
     tokens_above : bool
         whether this panel has the second axis.
+    narrow : bool
+        there is room for few numbers.
     """
     log, first = x["scale"] == "steps", x.get("first", 1)
     each = x.get("tokens_per_step") if tokens_above else None
-    ticks = [0, *(first * 4**i for i in range(16) if first * 4**i <= last)]
-    if last > 2 * ticks[-1]:
+    apart = 16 if narrow else 4
+    ticks = [0, *(first * apart**i for i in range(16) if first * apart**i <= last)]
+    if last > apart / 2 * ticks[-1]:
         ticks.append(last)
     if log:
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)

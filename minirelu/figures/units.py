@@ -8,6 +8,7 @@ import numpy as np
 
 from minirelu.figures.panels import Data, figure_data, line, panel
 from minirelu.figures.runs import facts, probes_of
+from minirelu.figures.style import short
 from minirelu.training.run import Run
 
 
@@ -17,10 +18,12 @@ def rarefaction(runs: Sequence[Run]) -> Data:
     from minirelu.sparsity.rarefaction import rarefaction as measure
 
     (run,) = runs
-    L, step = run.config.n_layers, probes_of(run)[-1]["step"]
+    L, T, step = run.config.n_layers, run.config.n_ctx, probes_of(run)[-1]["step"]
     counts = run.counts(step)
     seen, estimate = measure(counts), chao1(counts).estimate
-    tokens = [float(t) for t in seen.tokens]
+    tokens = seen.tokens.tolist()
+    x = {"label": "tokens read", "scale": "log"}
+    x["ticks"] = [[T * 4**i, short(T * 4**i)] for i in range(16) if T * 4**i <= tokens[-1]]
     panels = []
     for l, F in enumerate(run.config.mlp_widths):
         expected = float(estimate[l]) / F
@@ -32,7 +35,6 @@ def rarefaction(runs: Sequence[Run]) -> Data:
                 [tokens[0], tokens[-1]], [expected] * 2, None, "mark 1", "Chao1's estimate of all"
             ),
         ]
-        x = {"label": "tokens read", "scale": "log"}
         y = {"label": "units seen", "percent": True, "low": 0, "high": 1.04}
         panels.append(panel(lines, x, y, layer=(l, L)))
     title = f"Units seen against tokens read, at step {step}"
@@ -49,7 +51,8 @@ def frequencies(runs: Sequence[Run]) -> Data:
     edges = 2.0 ** np.arange(N.bit_length() + 1)
     silent_bin = [0.25 / N, 0.5 / N]
     ticks = [[silent_bin[1] / 2**0.5, "never"]]
-    ticks += [[10.0**-i, f"{10.0 ** (2 - i):g} %"] for i in range(6, -1, -1) if 10.0**-i > 1 / N]
+    decades = [i for i in range(7) if 10.0**-i > 1 / N]
+    ticks += [[10.0**-i, "" if i % 2 else f"{10.0 ** (2 - i):g} %"] for i in decades]
     panels = []
     for l, tokens_on in enumerate(counts.tokens_on):
         shares = np.histogram(tokens_on, bins=edges)[0] / len(tokens_on)
@@ -59,7 +62,7 @@ def frequencies(runs: Sequence[Run]) -> Data:
             line((edges / N).tolist(), [*shares.tolist(), 0.0], (l, L), "steps"),
             line(silent_bin, [silent, 0.0], None, "silent", name),
         ]
-        x = {"label": "share of tokens at which a unit is on", "scale": "log", "ticks": ticks}
+        x = {"label": "tokens at which a unit is on", "scale": "log", "ticks": ticks}
         y = {"label": "share of the layer's units", "percent": True, "low": 0}
         panels.append(panel(lines, x, y, layer=(l, L)))
     title = f"How often units fire, at step {step}: each bin twice as often as the one before"
