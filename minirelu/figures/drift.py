@@ -10,9 +10,8 @@ from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import step_x
 from minirelu.training.run import Run
 
-# Enough for means, and a report stays quick: a part of the probe, and of the checkpoints.
-PROBE_TOKENS = 512
-MOST_CHECKPOINTS = 16
+PROBE_TOKENS = 512  # a part of the probe is enough for means, and a report stays quick
+APART = 1.5  # steps at which it is measured, at least; the axis is logarithmic
 _PANELS = {
     "mean_pre": ("mean pre-activation", {"label": "pre-activation"}),
     "mean_grad_on": (
@@ -33,7 +32,7 @@ def drift(runs: Sequence[Run]) -> Data:
     kept = run.steps
     if not kept:
         raise UserError(f"{shown(run.folder)} keeps no weights to measure")
-    steps = kept[:: -len(kept) // MOST_CHECKPOINTS][::-1]  # the last one always
+    steps = spread(kept)
     L, x = run.config.n_layers, step_x(runs)
     sequences = run.probe_tokens[: max(1, PROBE_TOKENS // run.config.n_ctx)]
     measured = [measure(run.params(step), sequences, run.config) for step in steps]
@@ -48,3 +47,16 @@ def drift(runs: Sequence[Run]) -> Data:
     n_tokens = sequences[:, 1:].size
     title = f"Drift over training, at the kept checkpoints, on {n_tokens} tokens of the probe"
     return figure_data(title, panels, [facts(run)], columns=2)
+
+
+def spread(steps: list[int]) -> list[int]:
+    """Leave out steps that lie close together on a logarithmic axis; the last one always stays.
+
+    >>> spread([0, 1, 2, 4, 8, 512, 550, 600, 650, 700])
+    [0, 1, 2, 4, 8, 512, 700]
+    """
+    chosen = steps[:1]
+    for step in steps[1:]:
+        if step >= APART * chosen[-1] or step == steps[-1]:
+            chosen.append(step)
+    return chosen

@@ -59,7 +59,9 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     }
     steps = {probe["step"] for probe in last}
     if len(steps) > 1:
-        result["notes"].append(f"Not alike: probed last at steps {', '.join(map(str, sorted(steps)))}.")
+        result["notes"].append(
+            f"Not alike: probed last at steps {', '.join(map(str, sorted(steps)))}."
+        )
     for measure in ("val_loss", *MEASURES):
         try:
             notes = check_comparable(runs, measure)
