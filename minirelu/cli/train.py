@@ -20,6 +20,7 @@ from minirelu.cli.options import (
     threads_option,
     use_threads,
 )
+from minirelu.cli.report import write_page
 from minirelu.cli.say import say
 from minirelu.config import Config
 from minirelu.errors import UserError, command
@@ -185,7 +186,7 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
 def _show_results(run: Run) -> None:
     """Print the table of layers, write the report, and name the next command."""
     from minirelu.figures.usage_over_training import probes_of
-    from minirelu.report.page import layer_rows, write_report
+    from minirelu.report.page import layer_rows
 
     probe = probes_of(run)[-1]
     say(
@@ -201,7 +202,7 @@ def _show_results(run: Run) -> None:
         say(
             f"    {'better' if probe['val_loss'] < nats else 'not better'} than {name} ({nats:.3f})"
         )
-    say(f"report  {write_report(run)}")
+    say(f"report  {write_page(run)}")
     say(f"next    {command('sample', run.folder)}")
 
 

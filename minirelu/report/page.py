@@ -1,8 +1,9 @@
-"""One HTML file that needs nothing else: no network, no script."""
+"""One HTML file that needs nothing else: no network, and a script of its own for the units."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,23 @@ from minirelu.figures import FIGURES, draw_all
 from minirelu.figures.usage_over_training import probes_of
 from minirelu.model.generate import generate
 from minirelu.model.parameters import n_params
+from minirelu.report.units import as_json, script, unit_data
 from minirelu.training.files import explained, write_text
 from minirelu.training.run import Run
 
 _SAMPLE_TOKENS = 120
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, on_read: Callable[[int, int], None] | None = None) -> Path:
     """Draw the figures and write ``report.html``.
 
     Parameters
     ----------
     run : Run
         with one probe at least.
+    on_read : callable, optional
+        what takes longest is watching all units on the probe: called with the number of sequences
+        just read and of all that will be.
 
     Returns
     -------
@@ -44,11 +49,11 @@ def write_report(run: Run) -> Path:
             for name, (_, caption) in FIGURES.items()
         ]
         page = run.folder / "report.html"
-        write_text(page, render(run, figures))
+        write_text(page, render(run, figures, unit_data(run, on_read)))
     return page
 
 
-def render(run: Run, figures: list[dict[str, Any]]) -> str:
+def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> str:
     """Fill the template; everything that comes from outside is escaped by it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("minirelu.report", "."),
@@ -59,6 +64,7 @@ def render(run: Run, figures: list[dict[str, Any]]) -> str:
     )
     probes = probes_of(run)
     read, written = sample(run)
+    source, source_hash = script()
     return environment.get_template("page.html").render(
         name=printable(run.folder.resolve().name),
         facts=facts(run),
@@ -67,6 +73,10 @@ def render(run: Run, figures: list[dict[str, Any]]) -> str:
         rows=layer_rows(probes[-1]),
         yardsticks=run.corpus["yardsticks"],
         figures=figures,
+        units=units,
+        unit_json=as_json(units),
+        script=source,
+        script_hash=source_hash,
         read=printable(read),
         written=printable(written),
     )

@@ -1,0 +1,215 @@
+"""The numbers behind the report's page of units: which ones fire, how long, on what."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from minirelu.errors import printable
+from minirelu.figures.style import layer_colors
+from minirelu.figures.usage_over_training import probes_of
+from minirelu.sparsity.contexts import Contexts, unit_contexts
+from minirelu.sparsity.counts import UnitCounts
+from minirelu.sparsity.lives import lives
+from minirelu.training.run import Run
+
+# More units make the page slow to load; of a wider layer the most and the least active are shown.
+_MOST_OF_A_LAYER, _MOST_UNITS = 8192, 60_000
+_MOST_DRAWN = 32  # probes of a unit's timeline
+_SCRIPTS = ("timeline.js", "units.js")
+
+
+def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Collect what the page shows of every unit, ready for JSON.
+
+    Parameters
+    ----------
+    run : Run
+        with one probe at least.
+    on_read : callable, optional
+        see :func:`minirelu.sparsity.contexts.unit_contexts`.
+
+    Returns
+    -------
+    dict
+        ``notes``, a list of what is missing and why; and unless ``layers`` is empty:
+
+        * of the last probe: ``step``, ``n_tokens``, ``n_sequences``, ``n_batches``,
+          ``batch_tokens``, ``sequence_length``;
+        * ``drawn``, steps of the timelines;
+        * ``vocabulary``, the texts of the tokens that the probe reads, and ``probe``, indices
+          into it, one sequence after the other;
+        * ``layers``, each with its ``color``, ``width``, and for the units shown (``units``) at
+          how many tokens, sequences and batches each is on (``tokens_on`` ...), its ``timeline``
+          (tokens on at the drawn steps), ``first``, ``last`` and ``since`` (steps, -1: none;
+          see :func:`minirelu.sparsity.lives.lives`), ``tokens`` (index, firings, index, firings
+          ...) and ``contexts`` (place in ``probe``, activation, place, activation ...).
+
+    Raises
+    ------
+    ValueError
+        a file is damaged. One that is missing is told in ``notes``.
+    """
+    steps = [probe["step"] for probe in probes_of(run)]
+    kept = [step for step in steps if run.counts_file(step).is_file()]
+    if not kept or kept[-1] != steps[-1]:
+        missing = f"There are no per-unit counts of step {steps[-1]} in counts."
+        return {"notes": [missing], "layers": []}
+    counts = run.counts(steps[-1])
+    notes = []
+    if lost := sorted({*steps} - {*kept}):
+        notes.append(
+            f"Without per-unit counts of {len(lost)} probes (step {', '.join(map(str, lost[:5]))}"
+            f"{', ...' if len(lost) > 5 else ''}), lives are told from the others."
+        )
+    shown = units_shown(counts)
+    widths = run.config.mlp_widths
+    if any(len(units) < F for units, F in zip(shown, widths, strict=True)):
+        notes.append(
+            f"Layers are too wide to show every unit: of those with more than "
+            f"{max(map(len, shown)):,}, half of the units shown are the most active ones at the "
+            "last probe, half the least active."
+        )
+    drawn = [kept[i] for i in _evenly(len(kept), _MOST_DRAWN)]
+    layers = _layers(run, counts, shown, kept, drawn)
+    vocabulary: list[str] = []
+    places: list[int] = []
+    if steps[-1] in run.steps:
+        vocabulary, places = _add_contexts(run, steps[-1], shown, layers, on_read)
+    else:
+        notes.append(
+            f"The weights of step {steps[-1]} are not kept, so it cannot be said on which tokens "
+            "units fire."
+        )
+    return {
+        "notes": notes,
+        "step": steps[-1],
+        "n_tokens": counts.n_tokens,
+        "n_sequences": counts.n_sequences,
+        "n_batches": max(1, counts.n_batches),
+        "batch_tokens": counts.batch_size_used,
+        "sequence_length": counts.sequence_length,
+        "probes": len(kept),
+        "drawn": drawn,
+        "vocabulary": vocabulary,
+        "probe": places,
+        "layers": layers,
+    }
+
+
+def units_shown(counts: UnitCounts) -> list[np.ndarray]:
+    """Units of each layer that the page has room for, in order, (U,) ints.
+
+    Of a wider layer these are the most active and the least active units, half and half.
+    """
+    most = min(_MOST_OF_A_LAYER, _MOST_UNITS // counts.config.n_layers)
+    shown = []
+    for on in counts.tokens_on:
+        units = np.argsort(-on, kind="stable")
+        if len(units) > most:
+            units = np.concatenate([units[: most - most // 2], units[len(units) - most // 2 :]])
+        shown.append(np.sort(units))
+    return shown
+
+
+def _evenly(n: int, most: int) -> list[int]:
+    """Indices 0 to n - 1, or ``most`` of them, the first and the last among them.
+
+    >>> _evenly(3, 5), _evenly(9, 5)
+    ([0, 1, 2], [0, 2, 4, 6, 8])
+    """
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
+
+
+def _layers(
+    run: Run, counts: UnitCounts, shown: list[np.ndarray], kept: list[int], drawn: list[int]
+) -> list[dict[str, Any]]:
+    """Return frequencies and lives of the units shown, layer by layer."""
+    from matplotlib.colors import to_hex
+
+    on: list[list[np.ndarray]] = [[] for _ in shown]  # for each layer and probe, (U,) bool
+    timelines: list[list[np.ndarray]] = [[] for _ in shown]
+    for step in kept:
+        at_step = run.counts(step).tokens_on
+        for l, units in enumerate(shown):
+            tokens_on = at_step[l][units]
+            on[l].append(tokens_on > 0)
+            if step in drawn:
+                timelines[l].append(tokens_on)
+
+    layers = []
+    for l, (units, color) in enumerate(zip(shown, layer_colors(len(shown)), strict=True)):
+        life = lives(kept, np.stack(on[l]))
+        batches_on = counts.batch_share_on()[l][units] * max(1, counts.n_batches)
+        layers.append(
+            {
+                "color": to_hex(color),
+                "width": run.config.mlp_widths[l],
+                "units": units.tolist(),
+                "tokens_on": counts.tokens_on[l][units].tolist(),
+                "sequences_on": counts.sequences_on[l][units].tolist(),
+                "batches_on": batches_on.round().astype(int).tolist(),
+                "timeline": np.stack(timelines[l], axis=1).tolist(),
+                "first": life.first_on.tolist(),
+                "last": life.last_on.tolist(),
+                "since": life.silent_since.tolist(),
+            }
+        )
+    return layers
+
+
+def _add_contexts(
+    run: Run,
+    step: int,
+    shown: list[np.ndarray],
+    layers: list[dict[str, Any]],
+    on_read: Callable[[int, int], None] | None,
+) -> tuple[list[str], list[int]]:
+    """Add ``tokens`` and ``contexts`` to the layers; return ``vocabulary`` and ``probe``."""
+    probe = run.probe_tokens
+    found = unit_contexts(run.params(step), probe, run.config, shown, on_read=on_read)
+    vocabulary, places = np.unique(probe[:, :-1], return_inverse=True)
+    T = probe.shape[1] - 1
+    for layer, contexts in zip(layers, found, strict=True):
+        layer["tokens"], layer["contexts"] = _flat(contexts, vocabulary, T)
+    texts = [printable(run.tokenizer.decode([i])) or f"[token {i}]" for i in vocabulary.tolist()]
+    return texts, places.ravel().tolist()
+
+
+def _flat(contexts: Contexts, vocabulary: np.ndarray, T: int) -> tuple[list, list]:
+    """For each unit, its tokens as index, firings, ...; its contexts as place, activation, ..."""
+    indices = np.searchsorted(vocabulary, contexts.tokens)
+    n_tokens = (contexts.tokens >= 0).sum(axis=1)
+    pairs = np.stack([indices, contexts.firings], axis=-1).reshape(len(n_tokens), -1).tolist()
+    tokens = [pair[: 2 * n] for pair, n in zip(pairs, n_tokens, strict=True)]
+
+    places = (contexts.sequences * T + contexts.positions).tolist()
+    n_contexts = (contexts.sequences >= 0).sum(axis=1)
+    at = [
+        [x for place, v in zip(p[:n], values[:n], strict=True) for x in (place, float(f"{v:.3g}"))]
+        for p, values, n in zip(places, contexts.values.tolist(), n_contexts, strict=True)
+    ]
+    return tokens, at
+
+
+def as_json(data: dict[str, Any]) -> str:
+    r"""JSON that can stand inside a ``<script>`` element, whatever text it holds.
+
+    >>> print(as_json({"text": "</script><!--"}))
+    {"text":"\u003c/script>\u003c!--"}
+    """
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def script() -> tuple[str, str]:
+    """Return the page's JavaScript, and its ``sha256-...`` for the Content-Security-Policy."""
+    files = resources.files("minirelu.report")
+    source = "\n".join((files / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
+    return source, f"sha256-{digest}"

@@ -1,0 +1,223 @@
+"""The page in a real browser: headless Chromium, driven as a user drives it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import quick_settings
+
+import minirelu as mr
+from minirelu.report.page import write_report
+from minirelu.training.prepare import create_run
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.browser
+HOSTILE = (
+    "</script><script>document.title='owned'</script> "
+    "<img src=x onerror=\"document.title='owned'\"> <!-- & &lt; \x1b[31m \u202e {{ 7*7 }} ']\n"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("Chromium with chromedriver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={profile}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(finished_run) -> Path:
+    return write_report(finished_run)
+
+
+def show(browser, page: Path, width: int = 1200) -> None:
+    """Open a page at a width, and fail on anything that the console says."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get_log("browser")  # what was before
+    browser.get(page.resolve().as_uri())
+    check_console(browser)
+
+
+def check_console(browser) -> None:
+    assert browser.get_log("browser") == []
+
+
+def css(browser, selector: str) -> list:
+    return browser.find_elements("css selector", selector)
+
+
+def units_listed(browser) -> list[int]:
+    return [int(button.text) for button in css(browser, "#units-table .unit button")]
+
+
+def column(browser, number: int) -> list[str]:
+    return [cell.text for cell in css(browser, f"#units-table .unit td:nth-child({number})")]
+
+
+def heading(browser, key: str):
+    return css(browser, f"th[data-sort={key}]")[0]
+
+
+def test_sorts_and_turns_pages(browser, page, finished_run):
+    show(browser, page)
+    on = finished_run.counts(finished_run.probes()[-1]["step"]).tokens_on[0]
+    by_activity = sorted(range(32), key=lambda j: (-on[j], j))
+    assert units_listed(browser) == by_activity[:25]
+    assert heading(browser, "tokens_on").get_attribute("aria-sort") == "descending"
+    assert column(browser, 2)[0] == f"{100 * on.max() / 256:.1f} %"
+
+    css(browser, "th[data-sort=units] button")[0].click()
+    assert units_listed(browser) == list(range(25))
+    assert heading(browser, "units").get_attribute("aria-sort") == "ascending"
+    assert heading(browser, "tokens_on").get_attribute("aria-sort") == "none"
+    css(browser, "#units-next")[0].click()
+    assert units_listed(browser) == list(range(25, 32))
+    css(browser, "#units-next")[0].click()  # there is no further one
+    assert units_listed(browser) == list(range(25, 32))
+    css(browser, "th[data-sort=units] button")[0].click()
+    assert units_listed(browser) == list(range(31, 6, -1))
+    check_console(browser)
+
+
+def test_finds_a_unit_by_number_and_by_token(browser, page, finished_run):
+    from minirelu.report.units import unit_data
+
+    data = unit_data(finished_run)
+    show(browser, page)
+    search = css(browser, "#units-search")[0]
+    search.send_keys("17")
+    assert units_listed(browser) == [17]
+    search.clear()
+    search.send_keys("99")
+    assert units_listed(browser) == []
+    assert "The search finds 0." in css(browser, "#units-status")[0].text
+
+    layer = data["layers"][1]
+    text = " GARDEN"  # case does not count
+    expected = {
+        j
+        for j, tokens in enumerate(layer["tokens"])
+        if any(text.lower() in data["vocabulary"][i].lower() for i in tokens[::2])
+    }
+    assert 0 < len(expected) < 25
+    layers = css(browser, "#units-layer")[0]
+    layers.send_keys("layer 1")
+    search.clear()
+    search.send_keys(text)
+    assert set(units_listed(browser)) == expected
+    search.clear()
+    search.send_keys("·garden")  # as the page writes it
+    assert set(units_listed(browser)) == expected
+    check_console(browser)
+
+
+def press_tab_until(browser, wanted) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    for _ in range(60):
+        if browser.switch_to.active_element == wanted:
+            return
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+    raise AssertionError("the Tab key does not lead there")
+
+
+def test_a_unit_opens_with_the_keyboard_alone(browser, page, finished_run):
+    from selenium.webdriver import ActionChains, Keys
+
+    show(browser, page)
+    button = css(browser, "#units-table .unit button")[1]
+    unit = int(button.text)
+    press_tab_until(browser, button)
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    assert button.get_attribute("aria-expanded") == "true"
+    (detail,) = [d for d in css(browser, "#units-table .detail") if d.is_displayed()]
+    assert detail.get_attribute("id") == button.get_attribute("aria-controls")
+    assert f"Layer 0, unit {unit}" in detail.text and "First on at step 0" in detail.text
+    probes = len(finished_run.probes())
+    assert len(detail.find_elements("css selector", "svg.timeline circle")) == probes
+    marks = detail.find_elements("css selector", "pre mark")
+    assert 0 < len(marks) <= 5 and all(mark.text for mark in marks)
+    ActionChains(browser).send_keys(Keys.SPACE).perform()
+    assert not detail.is_displayed()
+    assert button.get_attribute("aria-expanded") == "false"
+    check_console(browser)
+
+
+def overflowing(browser) -> list[str]:
+    """What sticks out at the right."""
+    return browser.execute_script(
+        """return [document.documentElement, ...document.querySelectorAll("body *")]
+        .filter(e => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > innerWidth)
+        .map(e => e.outerHTML.slice(0, 100))"""
+    )
+
+
+def test_nothing_overflows_on_a_phone(browser, page):
+    show(browser, page, width=360)
+    assert browser.execute_script("return innerWidth") == 360
+    for button in css(browser, "#units-table .unit button")[:3]:
+        browser.execute_script("arguments[0].click()", button)
+    assert css(browser, ".detail svg")
+    assert overflowing(browser) == []
+    check_console(browser)
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    file = folder / "hostile.txt"
+    file.write_text(HOSTILE * 300, encoding="utf-8")
+    run = create_run(quick_settings(file), folder / "run <script>")
+    mr.train(run)
+    return write_report(run)
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_hostile_text_is_shown_as_text(browser, hostile_page, width):
+    show(browser, hostile_page, width)
+    title = browser.title
+    for button in css(browser, "#units-table .unit button"):
+        browser.execute_script("arguments[0].click()", button)
+    shown = " ".join(pre.text for pre in css(browser, ".contexts pre"))
+    assert "</script>" in shown and "<img" in shown and "&lt;" in shown and r"\x1b" in shown
+    assert "\u202e" not in shown and browser.title == title != "owned"
+    assert css(browser, "img[src=x]") == [] and len(css(browser, "script")) == 2
+    assert overflowing(browser) == []
+    check_console(browser)
+
+
+def test_without_scripts_the_rest_is_there(browser, page):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        show(browser, page)
+        text = css(browser, "body")[0].text
+        assert "needs JavaScript" in text and "What it writes" in text
+        assert not css(browser, "#units-app")[0].is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
