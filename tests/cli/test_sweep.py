@@ -30,9 +30,7 @@ def done(text_file, tmp_path_factory) -> Path:
 
 
 def sweep(text_file: Path, place: Path, *more: object) -> subprocess.CompletedProcess:
-    return command(
-        "sweep", *QUICK, *GRID, "--corpus", text_file, "--out", "s", *more, cwd=place
-    )
+    return command("sweep", *QUICK, *GRID, "--corpus", text_file, "--out", "s", *more, cwd=place)
 
 
 def written(folder: Path) -> dict[str, int]:
