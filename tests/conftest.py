@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def check_fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str
     for word in words:
         assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
     return lines[0]
+
+
+@pytest.fixture(scope="session")
+def dask_address() -> Iterator[str]:
+    """A Dask cluster of two worker processes here; one that dies is started again."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
 
 
 def made_run(
