@@ -185,7 +185,7 @@ def save(figure: Figure, path: Path) -> Path:
         figure.set_layout_engine("none")  # it has been laid out
         whole = io.BytesIO()
         figure.savefig(whole, format="png")
-    # 256 colours (by an octree, the quickest way) are enough for lines, and a third of the size
+    # 256 colours are enough for lines, and a third of the size
     with Image.open(whole) as picture, replacing(png) as temporary:
-        picture.convert("RGB").quantize(256, method=2, dither=0).save(temporary, format="png")
+        picture.convert("RGB").quantize(256, dither=0).save(temporary, format="png")
     return png

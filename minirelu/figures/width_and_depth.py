@@ -73,7 +73,8 @@ def fig4(runs: Sequence[Run]) -> Data:
     step = sweep.runs[0].settings.train.steps
     batch = batch_tokens(sweep.runs)
     title = f"Hidden units used in a batch of {batch} tokens, by depth, at step {step}"
-    panels = [panel(lines, x, SHARE_TO_ALL)]
+    # not from 0: the differences are small beside the shares
+    panels = [panel(lines, x, {"label": SHARE["label"], "percent": True})]
     return figure_data(title, panels, [facts(run) for run in sweep.runs], sweep.notes)
 
 
