@@ -47,7 +47,7 @@ def make_line() -> str:
 
 
 text = "".join(make_line() for _ in range(400))
-print(text[:130])
+print("\n".join(text.splitlines()[:4]))
 
 # %% [markdown]
 # ## From text to tokens
@@ -81,19 +81,20 @@ assert len(ids) == 8 * 400  # eight tokens a line
 T = 8
 lines = ids.reshape(-1, T)  # one line of the text a row
 sequences = np.column_stack([lines[:-1], lines[1:, 0]])  # and the first token of the next line
-test = next(i for i in reversed(range(len(sequences))) if text.splitlines()[i][0] == "[")
-tokens, targets = sequences[test, :-1], sequences[test, 1:]  # (T,) each
+tokens, targets = sequences[-1, :-1], sequences[-1, 1:]  # (T,) each: the line we follow
 labels = [repr(tokenizer.decode([t])) for t in tokens]
+target_labels = [repr(tokenizer.decode([t])) for t in targets]
 for t in range(T):
-    print(f"position {t}: reads {labels[t]:9} and should guess {tokenizer.decode([targets[t]])!r}")
+    print(f"position {t}: reads {labels[t]:9} and should guess {target_labels[t]}")
 
 # %% [markdown]
 # ## A model to look into
 #
 # An untrained model's arrays are noise. So we train a tiny one first. How that works is the
 # subject of tutorials 2 and 3: take the next cell on trust. It shows the model sixteen lines at a
-# time, 300 times, and moves every weight a little in the direction that lowers the loss. The line
-# that we shall look at is not among them.
+# time, 300 times, and moves every weight a little so that the *loss* falls, a number that says
+# how wrong the guesses are. The last lines of the text are kept from it, and the very last one is
+# ours.
 #
 # | letter | what it counts | here | name in the library |
 # |---|---|---|---|
@@ -113,8 +114,7 @@ config = mr.ModelConfig(
 params = mr.init_params(config, seed=3, dtype=np.float64)
 m, v = mr.Parameters(config, np.float64), mr.Parameters(config, np.float64)
 for step in range(1, 301):
-    batch = sequences[rng.integers(0, 380, 16)]
-    batch = batch[(batch != sequences[test]).any(axis=1)]  # never the line we shall look at
+    batch = sequences[rng.integers(0, 380, 16)]  # (16, T + 1); the last 19 are never shown
     loss, grads = mr.loss_and_grads(params, batch[:, :-1], batch[:, 1:], config, mlp="numpy")
     adam_step(params.flat, grads.flat, m.flat, v.flat, step, 0.01, 0.9, 0.99, 1e-8, 0.0)
     if step in (1, 10, 100, 300):
@@ -125,7 +125,8 @@ assert mr.n_params(config) < 3000
 # %% [markdown]
 # `mr.forward` runs the model and returns the result, `logits`, and every array on the way, by
 # name. The library works on `B` sequences at once. We have one, so its arrays begin with an axis
-# of length 1, which `[0]` takes off.
+# of length 1, which `[0]` takes off. (A *hook* is a place where one can look in. The names are
+# those of TransformerLens, a library for looking into larger models.)
 
 # %%
 logits_library, acts = mr.forward(params, tokens[None, :], config)  # (1, T, V)
@@ -411,7 +412,7 @@ for t in range(T):
 p = probs[np.arange(T), targets]  # (T,)
 losses = -np.log(p)  # (T,)
 for t in range(T):
-    print(f"{labels[t]:9} -> {tokenizer.decode([targets[t]])!r:9} p = {p[t]:.2f}   {losses[t]:.2f}")
+    print(f"{labels[t]:9} -> {target_labels[t]:9} p = {p[t]:.2f}   loss {losses[t]:.2f}")
 loss_library, _ = mr.cross_entropy(logits_library, targets[None, :])
 assert np.isclose(losses.mean(), loss_library)
 print(f"loss of the line: {losses.mean():.2f}")

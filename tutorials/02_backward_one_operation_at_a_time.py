@@ -117,7 +117,7 @@ assert min(errors[np.float32]) > 1e-5
 def compare(
     f: Callable[[], float], pairs: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, float]:
-    """``pairs``: name to (a variable that f reads, our gradient of it). Print and return errors."""
+    """``pairs``: name to (a variable that f reads, our gradient of it). Returns the errors."""
     errors = {}
     for name, (variable, gradient) in pairs.items():
         errors[name] = relative_error(numerical_gradient(f, variable), gradient)
@@ -253,8 +253,8 @@ assert np.all(mine[1][2] == 0) and mine[2][2] == 0 and np.all(mine[3][2] == 0)
 #
 #     dlogits = p - (1 at the target, 0 elsewhere)
 #
-# In words: lower every token's score by the probability you gave it, and raise the right one by
-# 1. The loss of a text is the mean over its `N` tokens, so each token's share is divided by `N`.
+# In words: lower every token's score by the probability you gave it, and add 1 to the right one.
+# The loss of a text is the mean over its `N` tokens, so each token's share is divided by `N`.
 
 # %%
 
@@ -348,8 +348,8 @@ def without_last_term(dy: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarra
 
 
 ones, w1 = np.ones((4, 7)), np.ones(7)
-print("dx for all ones, right formula:", np.abs(layernorm_backward(ones, x, w1)[0]).max())
-print("dx for all ones, wrong formula:", np.abs(without_last_term(ones, x, w1)).max())
+print(f"all ones, right formula: dx {np.abs(layernorm_backward(ones, x, w1)[0]).max():.0e}")
+print(f"all ones, wrong formula: dx {np.abs(without_last_term(ones, x, w1)).max():.0e}")
 assert np.abs(layernorm_backward(ones, x, w1)[0]).max() < 1e-12
 assert np.abs(without_last_term(ones, x, w1)).max() < 1e-12
 wrong = compare(lambda: (layernorm(x, w, b) * dy).sum(), {"x": (x, without_last_term(dy, x, w))})
@@ -358,16 +358,18 @@ assert wrong["x"] > 0.01
 # %% [markdown]
 # ## Attention
 #
-# Five steps forward, so five steps back. For one head, with `T` positions:
+# Queries, keys and values are linear maps, and so is what makes the output of `z`. Those we have.
+# Between them, for one head with `T` positions:
 #
 #     scores  = q @ k.T / sqrt(D), -inf where the key is later
 #     pattern = softmax(scores)
 #     z       = pattern @ v
 #
 # The first and the last are products of two matrices that *both* depend on `x`. So each gives two
-# gradients, by the rules of the linear map. New is the softmax alone. One row of it, `p =
-# softmax(s)`: if `s[j]` rises, `p[j]` rises by `p[j]`, and then all of them shrink, because they
-# must add up to 1: `p[i]` by `p[i] * p[j]`. Each times `dp[i]`, and summed:
+# gradients, by the rules of the linear map. New is the softmax alone. One row of it is `p =
+# softmax(s)`. If `s[j]` rises, `exp(s[j])` grows in proportion, which gives `p[j]` a derivative
+# of `p[j]`. But the sum below the fraction grows too, so all of them shrink: `p[i]` has `-p[i] *
+# p[j]` on top. Each times `dp[i]`, and summed:
 #
 #     ds[j] = p[j] * (dp[j] - sum over i of p[i] * dp[i])
 #
@@ -450,12 +452,8 @@ assert np.allclose(out, their_out[0]) and np.allclose(dx, their_dx[0])
 # Transformer that has it.
 
 # %%
-print(
-    "db_K:",
-    np.abs(grads["b_K"]).max(),
-    "numerically:",
-    np.abs(numerical_gradient(f, p["b_K"])).max(),
-)
+print(f"largest db_K: {np.abs(grads['b_K']).max():.0e}")
+print(f"numerically:  {np.abs(numerical_gradient(f, p['b_K'])).max():.0e}")
 assert np.abs(grads["b_K"]).max() < 1e-12
 
 # %% [markdown]
@@ -482,7 +480,8 @@ def whole_backward(params, acts, dlogits, config, attention_backward=attention_b
     dx, dW_E = dlogits @ params["embed.W_E"], dlogits.T @ last  # logits = last @ W_E.T
 
     def norm_backward(name, dy, x):
-        dx, grads[name + ".w"], grads[name + ".b"] = layernorm_backward(dy, x, params[name + ".w"])
+        dx, dw, db = layernorm_backward(dy, x, params[name + ".w"])
+        grads[name + ".w"], grads[name + ".b"] = dw, db
         return dx
 
     dx = norm_backward("ln_final", dx, a[f"blocks.{config.n_layers - 1}.hook_resid_post"])
@@ -610,7 +609,6 @@ axes.invert_yaxis()
 axes.set(title="Relative error of each gradient, from the loss down", xlabel="relative error")
 axes.legend(loc="upper center")
 show(figure)
-print("wrong:", *(name for name in rows if wrong[name] > 1e-6))
 above = rows[: rows.index("blocks.1.ln2.b") + 1]
 assert all(wrong[name] < 1e-6 for name in above)
 
@@ -623,7 +621,8 @@ assert all(wrong[name] < 1e-6 for name in above)
 # %%
 for name in ("Q", "K", "V", "O"):
     print(f"blocks.1.attn.W_{name}: relative error {wrong['blocks.1.attn.W_' + name]:.0e}")
-print("db_K, which should be 0:", np.abs(hasty["blocks.1.attn.b_K"]).max())
+print(f"largest db_K, which should be 0: {np.abs(hasty['blocks.1.attn.b_K']).max():.0e}")
+assert np.abs(hasty["blocks.1.attn.b_K"]).max() > 1e-6
 assert wrong["blocks.1.attn.W_O"] < 1e-6 and wrong["blocks.1.attn.W_V"] < 1e-6
 assert wrong["blocks.1.attn.W_Q"] > 1e-3 and wrong["blocks.1.attn.W_K"] > 1e-3
 assert wrong["blocks.0.mlp.W_in"] > 1e-6 and wrong["embed.W_E"] > 1e-6
