@@ -15,7 +15,9 @@ from minirelu.errors import one_line
 from minirelu.figures.style import STYLE
 
 RTOL = 1e-6
-mpl.rcParams.update(STYLE)  # a tutorial is a program of its own, so for all of its pictures
+# A tutorial is a program of its own, so this holds for all of its pictures. The powers of ten at a
+# logarithmic axis are written as mathematics, which the style's figures do without.
+mpl.rcParams.update({**STYLE, "text.parse_math": True})
 
 
 def show(figure: Figure) -> None:
