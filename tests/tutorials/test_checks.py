@@ -16,13 +16,6 @@ import checks_01
 import checks_02
 import common
 
-
-def test_examples():
-    for module in (common, build):
-        failed, tried = doctest.testmod(module)
-        assert tried and not failed
-
-
 EXPECTED = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]])
 
 
@@ -51,6 +44,12 @@ def said(capsys) -> str:
     text = capsys.readouterr().out
     assert text.count("\n") == 1, text
     return text.rstrip("\n")
+
+
+def test_examples():
+    for module in (common, build):
+        failed, tried = doctest.testmod(module)
+        assert tried and not failed
 
 
 @pytest.mark.parametrize(
