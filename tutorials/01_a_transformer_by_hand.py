@@ -266,7 +266,7 @@ show(figure)
 # %% [markdown]
 # Read it row by row: each row is one position, and says how its attention is spread. The first
 # row has only itself to look at. Now row 5, the last colour, where the closing bracket is to be
-# guessed: one of the heads looks at position 0, the opening bracket, with nearly all of its
+# guessed: one of the heads looks at position 0, the opening bracket, with most of its
 # attention. Nobody told it to. It is what lowered the loss.
 
 # %%

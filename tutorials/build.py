@@ -22,9 +22,9 @@ HERE = Path(__file__).resolve().parent
 SECONDS = 180  # a cell that takes longer hangs
 
 
-def tutorials(wanted: list[str] | None = None, folder: Path = HERE) -> list[Path]:
-    """Sources of the tutorials, all or those with these numbers."""
-    found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+def tutorials(wanted: list[str]) -> list[Path]:
+    """Sources of the tutorials with these numbers; of all for none."""
+    found = {path.name[:2]: path for path in sorted(HERE.glob("[0-9][0-9]_*.py"))}
     numbers = [number.zfill(2) for number in wanted or found]
     for number in numbers:
         if number not in found:
