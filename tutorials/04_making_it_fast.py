@@ -228,9 +228,8 @@ print("the list was slower at", slower, "and faster at", faster)
 # default, looks at 32 tokens of the batch and takes the list where fewer than a third of the units
 # are on: for each layer, anew at every step.
 #
-# The arithmetic alone promises more than you see. With a share `s` of the pairs on, `1 + 5 s` of
-# six products are left: at 5 %, a fifth of the dense arithmetic. The clock usually shows less of a
-# gain. Why?
+# At 5 %, five of the six products have a twentieth of their work left. The arithmetic promises more
+# than the clock usually shows. Why?
 #
 # ## 5. The roofline
 #
