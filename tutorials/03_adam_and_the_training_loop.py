@@ -411,6 +411,7 @@ assert round(yardsticks["uniform"], 2) == 6.24
 assert 0 < test_losses[0] - yardsticks["uniform"] < 1  # untrained: a bit worse than uniform
 assert abs(test_losses[40] - yardsticks["unigram"]) < 0.3  # the pause
 assert test_losses[100] < yardsticks["unigram"]
+assert np.mean(losses[80:120]) < test_losses[100] and 100 * 16 * 64 < len(tokens) / 2
 assert test_losses[STEPS] < yardsticks["bigram"] < test_losses[200]
 
 # %%
@@ -428,6 +429,10 @@ show(figure)
 # The unigram is passed within the first hundred steps; the bigram takes hundreds more. Look at the
 # pause at the unigram, around step 40: frequencies are learned first, since they need no input at
 # all; what comes after has to be built through the whole model.
+#
+# The test loss lies above the training loss from early on. At step 100 the model has not read half
+# of the text yet, so it cannot know it by heart: the test files are other files, on other subjects,
+# with names of their own. Later, text comes round a second time, and the gap has two reasons.
 #
 # Two cautions. The bigram table is counted from the same 1 MB; with more text it gets better, and
 # harder to beat. And the test text is other files of the same library: it does not tell how the
