@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import minirelu as mr
 from minirelu.training.prepare import create_run
+from minirelu.training.run import MEASURES
 
 # Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
 ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)
@@ -89,3 +94,38 @@ def check_fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str
     for word in words:
         assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
     return lines[0]
+
+
+@pytest.fixture(scope="session")
+def dask_address() -> Iterator[str]:
+    """A Dask cluster of two worker processes here; one that dies is started again."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def made_run(
+    folder: Path, like: mr.Run, probes: list[dict[str, Any]], **changes: dict[str, Any]
+) -> mr.Run:
+    """A run with the probes given, without weights or counts; ``changes`` are in its settings.
+
+    A probe needs ``step``, and the measures of which the test wants to know the values.
+    """
+    folder.mkdir(parents=True)
+    tables = like.settings.tables()
+    for section, values in changes.items():
+        tables[section] |= values
+    settings = mr.Config.from_tables(tables)
+    (folder / "config.toml").write_text(settings.to_toml(), encoding="utf-8")
+    shutil.copy(like.folder / "corpus.json", folder)
+    lines = []
+    for given in probes:
+        shares = [0.5] * settings.model.n_layers
+        tokens = given["step"] * settings.train.batch_size * settings.model.n_ctx
+        record = {"kind": "probe", "tokens": tokens, "val_loss": 5.0}
+        record |= {"probe_tokens": 256, "batch_tokens": 256, **dict.fromkeys(MEASURES, shares)}
+        lines.append(json.dumps(record | given) + "\n")
+    (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    return mr.Run.open(folder)

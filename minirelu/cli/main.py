@@ -9,11 +9,14 @@ import click
 
 import minirelu
 from minirelu.cli.bench import bench
+from minirelu.cli.compare import compare
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
+from minirelu.cli.figure import figure
 from minirelu.cli.report import report
 from minirelu.cli.sample import sample
 from minirelu.cli.sparsity import sparsity
+from minirelu.cli.sweep import sweep
 from minirelu.cli.train import train
 from minirelu.errors import UserError, one_line
 
@@ -33,7 +36,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, report, sample, sparsity, estimate, bench, export):
+commands = (train, report, figure, compare, sample, sparsity, sweep, estimate, bench, export)
+for command in commands:
     cli.add_command(command)
 
 

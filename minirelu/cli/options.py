@@ -64,6 +64,12 @@ def given_settings(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 PRESET_HELP = f"Where to start from: {', '.join(PRESETS)}.  [default: small]"
 
 
+SCHEDULER_HELP = (
+    "Use the workers of a running Dask cluster, such as tcp://10.0.0.1:8786. They must share this "
+    "file system, with the same paths. Needs:  pip install 'minirelu[cluster]'"
+)
+
+
 def threads_option(command: Callable) -> Callable:
     """Add ``--threads``. It is no setting: results do not depend on it."""
     help = "Threads to compute with; results are the same for any number.  [default: all]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import json
 import tempfile
@@ -11,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.options import threads_option, use_threads
+from minirelu.cli.options import SCHEDULER_HELP, threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from minirelu.config import ModelConfig
     from minirelu.interop.model import Model
+    from minirelu.model.parameters import Parameters
     from minirelu.sparsity.counts import UnitCounts
 
 COLUMNS = {  # measure: heading of the table
@@ -39,6 +43,10 @@ COLUMNS = {  # measure: heading of the table
 @click.option("--json", "json_file", type=click.Path(), help="Also write every measure to a file.")
 @click.option("--csv", "csv_file", type=click.Path(), help="Also write a table, a row per layer.")
 @click.option("--counts", "counts_file", type=click.Path(), help="Also write the counts (.npz).")
+@click.option(
+    "--workers", type=int, default=1, show_default=True, help="Processes that share the text."
+)
+@click.option("--scheduler", metavar="ADDRESS", help=SCHEDULER_HELP)
 @threads_option
 def sparsity(
     model: str,
@@ -48,6 +56,8 @@ def sparsity(
     json_file: str | None,
     csv_file: str | None,
     counts_file: str | None,
+    workers: int,
+    scheduler: str | None,
     threads: int | None,
 ) -> None:
     """Measure which hidden units of a model fire on a text, however long.
@@ -67,13 +77,15 @@ def sparsity(
     use_threads(threads)
     if tokens is not None and tokens < 1:
         raise UserError(f"--tokens: {tokens} is not allowed; it must be 1 or more")
+    if workers != 1 and scheduler is not None:
+        raise UserError("--workers are processes here, --scheduler has workers elsewhere; give one")
     opened = open_model(model, step)
     with tempfile.TemporaryDirectory() as folder:
         sequences, source = read_text(opened, corpus, tokens, Path(folder))
         say(f"model     {opened.facts['model']}, {at_step(opened)}")
         S, T = len(sequences), opened.config.n_ctx
         say(f"text      {source['text']}: {S * T:,} tokens, {S:,} sequences")
-        counts, loss = _count(opened, sequences)
+        counts, loss = _count(opened, sequences, model, workers, scheduler)
         del sequences  # Windows does not remove what is mapped
     numbers = results(opened, counts, loss, source)
     _print(numbers)
@@ -130,25 +142,29 @@ def read_text(
     return sequences, source
 
 
-def _count(opened: Model, sequences: np.ndarray) -> tuple[UnitCounts, float]:
-    """Measure batch by batch, with a bar."""
+def _count(
+    opened: Model, sequences: np.ndarray, folder: str, workers: int, scheduler: str | None
+) -> tuple[UnitCounts, float]:
+    """Measure shard by shard, with a bar, in this process or on workers."""
     from tqdm import tqdm
 
-    from minirelu.kernels.workspace import Workspace
-    from minirelu.sparsity.counts import UnitCounts
-    from minirelu.sparsity.measure import measure
+    from minirelu.interop.model import load_weights
+    from minirelu.kernels.workers import cluster, process_pool
+    from minirelu.sparsity.shards import measure_shards
 
-    counts, nats, workspace = UnitCounts(opened.config), 0.0, Workspace()
-    T = sequences.shape[1] - 1
-    at_once = max(1, counts.batch_tokens // T)
-    with tqdm(total=len(sequences) * T, unit="token", unit_scale=True, disable=None) as bar:
-        for first in range(0, len(sequences), at_once):
-            part = sequences[first : first + at_once]
-            more, loss = measure(opened.params, part, opened.config, workspace=workspace)
-            counts.merge(more)
-            nats += loss * more.n_tokens
-            bar.update(more.n_tokens)
-    return counts, nats / counts.n_tokens
+    def here() -> tuple[Parameters, ModelConfig]:
+        return opened.params, opened.config
+
+    elsewhere = functools.partial(load_weights, Path(folder).resolve(), opened.facts["step"])
+    n = sequences.shape[0] * (sequences.shape[1] - 1)
+    with contextlib.ExitStack() as stack:
+        load, executor = here, None
+        if scheduler is not None:
+            load, executor = elsewhere, stack.enter_context(cluster(scheduler))
+        elif workers != 1:
+            load, executor = elsewhere, stack.enter_context(process_pool(workers))
+        bar = stack.enter_context(tqdm(total=n, unit="token", unit_scale=True, disable=None))
+        return measure_shards(load, sequences, executor, on_shard=bar.update)
 
 
 def results(

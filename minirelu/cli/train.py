@@ -70,7 +70,7 @@ def train(
     else:
         run = _prepare(preset, config_file, out, options)
     _describe(run)
-    with _stop_on_ctrl_c() as stopping:
+    with stop_on_ctrl_c() as stopping:
         finished = _train_with_progress(run, stopping)
     if not finished:
         step = run.steps[-1]
@@ -207,7 +207,7 @@ def _show_results(run: Run) -> None:
 
 
 @contextmanager
-def _stop_on_ctrl_c() -> Iterator[threading.Event]:
+def stop_on_ctrl_c() -> Iterator[threading.Event]:
     """Let the first Ctrl-C (or SIGTERM) end the training after its step, the second at once."""
     stopping = threading.Event()
 

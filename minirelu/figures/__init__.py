@@ -1,55 +1,106 @@
-"""Figures: each a function from a run to a matplotlib figure, in one house style."""
+"""Figures: for each, one function from runs to its data, and one that draws this data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from minirelu.figures import loss, usage_over_training
+from minirelu.errors import UserError, nearest
+from minirelu.figures import (
+    drift,
+    heatmap,
+    in_sequence,
+    loss,
+    units,
+    usage_over_training,
+    width_and_depth,
+)
+from minirelu.figures.captions import CAPTIONS
+from minirelu.figures.panels import Data, draw_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from minirelu.training.run import Run
 
-# Name, and two sentences on how to read it; the report shows them in this order.
+ONE, ANY, SWEEP = "one run", "one run, or several", "several runs, or a sweep's folder"
+
+
+class Kind(NamedTuple):
+    """A kind of figure: ``draw(data(runs))`` is one of it.
+
+    ``what`` says in a line what it shows, ``takes`` which runs it needs.
+    """
+
+    what: str
+    data: Callable[[Sequence[Run]], Data]
+    takes: str
+    draw: Callable[[Data], Figure] = draw_panels
+
+    def check(self, name: str, n_runs: int) -> None:
+        """Raise where the number of runs does not fit."""
+        if n_runs < 1 or (self.takes == ONE and n_runs > 1) or (self.takes == SWEEP and n_runs < 2):
+            raise UserError(f"{name} takes {self.takes}; {n_runs} given")
+
+
+# The report shows those of one run, in this order.
+KINDS: dict[str, Kind] = {
+    "fig1": Kind("units used per batch, over training (paper)", usage_over_training.fig1, ANY),
+    "fig2a": Kind("units on per token, early (paper)", usage_over_training.fig2a, ANY),
+    "fig2b": Kind(
+        "how steadily the median unit fires, early (paper)", usage_over_training.fig2b, ANY
+    ),
+    "fig3": Kind("units used by width d_mlp (paper)", width_and_depth.fig3, SWEEP),
+    "fig4": Kind("units used by depth n_layers (paper)", width_and_depth.fig4, SWEEP),
+    "fig5": Kind("units on per token, whole run (paper)", usage_over_training.fig5, ANY),
+    "loss": Kind("loss against its yardsticks", loss.loss, ANY),
+    "loss_and_use": Kind("loss beside units on per token", loss.loss_and_use, ONE),
+    "early": Kind("the first steps, close up", usage_over_training.early, ANY),
+    "heatmap": Kind(
+        "layer by training step, for each measure", heatmap.heatmap, ONE, heatmap.draw_heatmap
+    ),
+    "fan": Kind("percentiles of in-sequence frequency, over training", in_sequence.fan, ONE),
+    "frequencies": Kind(
+        "how many units fire how often, and how many never", units.frequencies, ONE
+    ),
+    "rarefaction": Kind("units seen against tokens read", units.rarefaction, ONE),
+    "reuse": Kind("units that a sequence has not used yet", in_sequence.reuse, ONE),
+    "drift": Kind("where pre-activations and weights move", drift.drift, ONE),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """Return a kind of figure by its name, or raise naming the nearest one."""
+    if name not in KINDS:
+        raise UserError(f"no figure {name!r}{nearest(name, KINDS)}; there are {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def _of_one_run(kind: Kind) -> Callable[[Run], Figure]:
+    return lambda run: kind.draw(kind.data([run]))
+
+
+# What a report shows: name to the function that draws it for a run, and how to read it.
 FIGURES: dict[str, tuple[Callable[[Run], Figure], str]] = {
-    "fig1": (
-        usage_over_training.fig1,
-        "Each line is a layer: the share of its hidden units that were on at one or more of the "
-        "tokens of a batch; what is missing to 100 % was silent on the whole batch. Where the "
-        "lines part, layers go different ways (figure 1 of the paper).",
-    ),
-    "fig2a": (
-        usage_over_training.fig2a,
-        "The first steps, close up: the share of hidden units that are on at one token, on "
-        "average. An untrained ReLU is on half of the time, so all lines start near 50 % (figure "
-        "2a of the paper).",
-    ),
-    "fig2b": (
-        usage_over_training.fig2b,
-        "Of the units that a sequence uses at all, the one in the middle: at which share of the "
-        "sequence's positions is it on? High means that units fire steadily through a text, low "
-        "that they respond to single tokens (figure 2b of the paper).",
-    ),
-    "fig5": (
-        usage_over_training.fig5,
-        "As figure 2a, over the whole run and with even steps. Where a line flattens, the layer "
-        "has settled; where it still falls, a longer run would be sparser (figure 5 of the "
-        "paper).",
-    ),
-    "loss": (
-        loss.loss,
-        "How surprised the model is by the next token, in nats: dots on the probe, line on the "
-        "training batches. Below the dashed lines it has learned more than how frequent tokens "
-        "are (unigram), and more than which token follows which (bigram).",
-    ),
+    name: (_of_one_run(kind), CAPTIONS[name]) for name, kind in KINDS.items() if kind.takes != SWEEP
 }
 
 
 def draw_all(run: Run, folder: Path) -> dict[str, Path]:
-    """Draw every figure as PNG and SVG into a folder; return the PNG files by name."""
-    from minirelu.figures.style import save
+    """Draw every figure as PNG and SVG into a folder; return the PNG files by name.
 
-    return {name: save(draw(run), folder / name) for name, (draw, _) in FIGURES.items()}
+    A figure for which a run lacks the data (made by an earlier version, files removed) is a
+    sentence that says so.
+    """
+    from minirelu.figures.style import not_drawn, save
+
+    usage_over_training.probes_of(run)  # without any, there is nothing to draw
+    pictures = {}
+    for name, (draw, _) in FIGURES.items():
+        try:
+            figure = draw(run)
+        except UserError as e:
+            figure = not_drawn(f"{name} is left out: {e}")
+        pictures[name] = save(figure, folder / name)
+    return pictures

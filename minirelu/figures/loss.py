@@ -1,43 +1,71 @@
-"""The loss, against the yardsticks of the corpus."""
+"""The loss, against the yardsticks of the corpus, and beside sparsity."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from minirelu.figures.style import INK, house_style, new_figure, step_axis
-from minirelu.figures.usage_over_training import probes_of
+from minirelu.figures.panels import Data, figure_data, line, panel
+from minirelu.figures.runs import (
+    Group,
+    check_comparable,
+    facts,
+    groups,
+    mean_and_range,
+    probes_of,
+)
+from minirelu.figures.usage_over_training import (
+    SHARE,
+    at_step,
+    common_probes,
+    layer_lines,
+    repeated,
+    run_look,
+    step_x,
+)
+from minirelu.training.run import Run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-    from minirelu.training.run import Run
-
-
-@house_style
-def loss(run: Run) -> Figure:
+def loss(runs: Sequence[Run], apart: bool = False) -> Data:
     """Training and validation loss over training, with the unigram and bigram yardsticks."""
-    probes, train = probes_of(run), run.metrics("train")
-    figure, axes = new_figure("Loss")
-    axes.plot(
-        [r["step"] for r in train],
-        [r["loss"] for r in train],
-        color="#b3b3b3",
-        linewidth=1,
-        label="training batches",
-    )
-    axes.plot(
-        [p["step"] for p in probes],
-        [p["val_loss"] for p in probes],
-        color="#0072b2",
-        marker="o",
-        label="probe (validation)",
-    )
-    for (name, nats), style in zip(
-        run.corpus["yardsticks"].items(), (":", "-.", "--"), strict=True
-    ):
-        axes.axhline(nats, color=INK, linestyle=style, linewidth=1.2, label=f"{name} {nats:.2f}")
-    axes.set_ylabel("nats per token")
-    last = max(1, probes[-1]["step"])
-    step_axis(axes, run.settings.train.batch_size * run.config.n_ctx, last)
-    figure.legend(loc="outside right center", frameon=False)
-    return figure
+    together = groups(runs, apart)
+    notes = check_comparable(runs, "val_loss") + repeated(together)
+    x = step_x(runs)
+    lines = _loss_lines(together, x)
+    return figure_data("Loss", [_panel(lines, x)], [facts(run) for run in runs], notes)
+
+
+def loss_and_use(runs: Sequence[Run]) -> Data:
+    """Loss above, units on at a token below, over the same steps."""
+    (run,) = runs
+    x = step_x(runs)
+    together = [Group("", [run])]
+    panels = [
+        _panel(_loss_lines(together, x), x),
+        panel(layer_lines(together, "per_token", x), x, SHARE),
+    ]
+    return figure_data("Loss, and hidden units on at a token", panels, [facts(run)])
+
+
+def _panel(lines: list[Data], x: Data) -> Data:
+    return panel(lines, x, {"label": "nats per token"})
+
+
+def _loss_lines(together: Sequence[Group], x: Data) -> list[Data]:
+    lines = []
+    if len(together) == 1 and len(together[0].runs) == 1:
+        train = together[0].runs[0].metrics("train")
+        at = [at_step(r, x) for r in train]
+        lines.append(line(at, [r["loss"] for r in train], None, "behind", "training batches"))
+    for number, (name, runs) in enumerate(together):
+        _, records = common_probes(runs)
+        at = [at_step(rows[0], x) for rows in records]
+        values = [mean_and_range([row["val_loss"] for row in rows]) for rows in records]
+        mean, low, high = zip(*values, strict=True)
+        series = name if len(together) > 1 else "probe (held out)"
+        band = (low, high) if len(runs) > 1 else None
+        lines.append(line(at, mean, None, run_look(number), series, band))
+    first = together[0].runs[0]
+    ends = [0, at_step(probes_of(first)[-1], x)]
+    for i, (name, nats) in enumerate(first.corpus["yardsticks"].items()):
+        lines.append(line(ends, [nats, nats], None, f"mark {i}", f"{name} {nats:.2f}"))
+    return lines

@@ -38,7 +38,8 @@ def draw_roofline(rates: list[Rate], matmul_flops: float, copy_bytes: float, tit
     low, high = min(x) / 2, max(x) * 3
     ridge, roof = matmul_flops / copy_bytes, matmul_flops / 1e9
     axes.plot([low, ridge, high], [low * copy_bytes / 1e9, roof, roof], color=INK, linewidth=1.4)
-    axes.text(ridge, roof * 1.08, f"matrix product: {roof:.0f} GFLOP/s", fontsize=9, color=INK)
+    product = f"matrix product: {roof:.0f} GFLOP/s"
+    axes.text(high / 1.1, roof * 1.06, product, fontsize=9, color=INK, ha="right")
     copy = f"copy: {copy_bytes / 1e9:.0f} GB/s"
     axes.text(ridge / 1.4, roof / 1.25, copy, fontsize=9, color=INK, ha="right")
     for i, r in enumerate(rates):

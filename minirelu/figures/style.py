@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import io
+import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirelu.errors import one_line
 from minirelu.training.files import replacing
 
 if TYPE_CHECKING:
@@ -27,8 +31,31 @@ STYLE = {
     "legend.fontsize": 10,
     "savefig.dpi": 150,
     "svg.hashsalt": "minirelu",
+    "text.parse_math": False,  # a dollar in the name of a run is a dollar
 }
 INK = "#333333"
+NO_LAYER = "#d55e00"  # lines that belong to no layer: Okabe & Ito's vermilion, not in viridis
+# How lines are drawn, by what they are; the colour is the layer's. Runs differ in dashes and marks.
+LOOKS: dict[str, dict[str, Any]] = {
+    **{
+        f"run {i}": {"linestyle": dashes, "marker": mark}
+        for i, (dashes, mark) in enumerate(
+            [("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ((0, (5, 1, 1, 1, 1, 1)), "v")]
+        )
+    },
+    "curve": {"linestyle": "-"},
+    "null": {"linestyle": "--", "linewidth": 1.4},
+    "second null": {"linestyle": ":", "linewidth": 1.6},
+    "thin": {"linestyle": "-", "linewidth": 0.9},
+    "thin dotted": {"linestyle": ":", "linewidth": 1.1},
+    "behind": {"linestyle": "-", "linewidth": 1, "color": "#b3b3b3"},
+    "mark 0": {"linestyle": ":", "linewidth": 1.2, "color": INK},
+    "mark 1": {"linestyle": "-.", "linewidth": 1.2, "color": INK},
+    "mark 2": {"linestyle": "--", "linewidth": 1.2, "color": INK},
+    "steps": {"drawstyle": "steps-post", "linewidth": 1.2},
+    "silent": {"drawstyle": "steps-post", "linewidth": 1.2, "color": "#888888"},
+}
+MOST_RUNS = sum(look.startswith("run ") for look in LOOKS)
 
 
 def layer_colors(n_layers: int) -> list[Any]:
@@ -77,44 +104,88 @@ def new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot(title=title)
 
 
-def step_axis(axes: Axes, tokens_per_step: int, last_step: int, log: bool = True) -> None:
-    """Steps below, tokens above; logarithmic from step 1 on, with room for step 0."""
+def step_axis(
+    axes: Axes,
+    x: dict[str, Any],
+    last: float,
+    tokens_above: bool = True,
+    narrow: bool = False,
+) -> None:
+    """Training steps below, tokens above.
+
+    Parameters
+    ----------
+    axes : Axes
+    x : dict
+        ``scale``: "steps" (logarithmic from the first on, with room for 0) or "even steps";
+        ``first``: where the logarithm begins; ``tokens_per_step``, or None for no second axis.
+    last : float
+    tokens_above : bool
+        whether this panel has the second axis.
+    narrow : bool
+        there is room for few numbers.
+    """
+    log, first = x["scale"] == "steps", x.get("first", 1)
+    each = x.get("tokens_per_step") if tokens_above else None
+    apart = 16 if narrow else 4
+    ticks = [0, *(first * apart**i for i in range(16) if first * apart**i <= last)]
+    if last > apart / 2 * ticks[-1]:
+        ticks.append(last)
     if log:
-        axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-        ticks = [0, *(4**i for i in range(16) if 4**i <= last_step)]
-        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.set_xscale("symlog", linthresh=first, linscale=0.5)
+        axes.set_xticks(ticks, [short(t) if first > 1 else str(t) for t in ticks])
         axes.minorticks_off()
-    axes.set_xlim(0, last_step * (1.05 if log else 1.01))
-    axes.set_xlabel("training step")
-    top = axes.secondary_xaxis(
-        "top", functions=(lambda s: s * tokens_per_step, lambda t: t / tokens_per_step)
-    )
+    axes.set_xlim(0, last * (1.05 if log else 1.01))
+    if not each:
+        return
+    top = axes.secondary_xaxis("top", functions=(lambda s: s * each, lambda t: t / each))
     if log:
-        top.set_xscale("symlog", linthresh=tokens_per_step, linscale=0.5)
-        top.set_xticks(
-            [t * tokens_per_step for t in ticks], [_short(t * tokens_per_step) for t in ticks]
-        )
+        top.set_xscale("symlog", linthresh=each, linscale=0.5)
+        top.set_xticks([t * each for t in ticks], [short(t * each) for t in ticks])
         top.minorticks_off()
     else:
-        top.xaxis.set_major_formatter(lambda tokens, _: _short(tokens))
+        top.xaxis.set_major_formatter(lambda tokens, _: short(tokens))
     top.set_xlabel("training tokens", fontsize=9)
     top.tick_params(labelsize=8)
 
 
-def _short(n: float) -> str:
-    """1234567 as '1.2M'."""
+def short(n: float) -> str:
+    """A number in two digits or so.
+
+    >>> short(1234567), short(20480), short(256)
+    ('1.2M', '20k', '256')
+    """
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if n >= size:
-            return f"{n / size:.3g}{unit}" if n < 10 * size else f"{n / size:.0f}{unit}"
+            return f"{n / size:.2g}{unit}" if n < 10 * size else f"{n / size:.0f}{unit}"
     return f"{n:.0f}"
+
+
+@house_style
+def not_drawn(why: str) -> Figure:
+    """A sentence in place of a figure."""
+    from matplotlib.figure import Figure
+
+    lines = textwrap.wrap(one_line(why), 90)
+    figure = Figure(figsize=(7.2, 0.3 + 0.22 * len(lines)))
+    figure.text(0.01, 0.5, "\n".join(lines), va="center", fontsize=10, color=INK)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write ``path.png`` and ``path.svg``; return the first."""
     import matplotlib as mpl
+    from PIL import Image  # which matplotlib needs for PNG itself
 
-    with mpl.rc_context(STYLE):
-        for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            with replacing(path.with_name(f"{path.name}.{kind}")) as temporary:
-                figure.savefig(temporary, format=kind, metadata=metadata)
-    return path.with_name(f"{path.name}.png")
+    png, svg = (path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg"))
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
+        with replacing(svg) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it has been laid out
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png")
+    # 256 colours are enough for lines, and a third of the size
+    with Image.open(whole) as picture, replacing(png) as temporary:
+        picture.convert("RGB").quantize(256, dither=0).save(temporary, format="png")
+    return png

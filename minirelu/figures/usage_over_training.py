@@ -1,94 +1,138 @@
-"""Figures 1, 2a, 2b and 5 of Wild & Anderson 2024: use of hidden units, layer by layer."""
+"""Figures 1, 2a, 2b and 5 of Wild & Anderson 2024, and the first steps: use of hidden units."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
-from minirelu.errors import UserError, command, shown
-from minirelu.figures.style import (
-    house_style,
-    layer_colors,
-    layer_labels,
-    new_figure,
-    step_axis,
+from minirelu.errors import UserError
+from minirelu.figures.panels import Data, figure_data, line, panel
+from minirelu.figures.runs import (
+    check_comparable,
+    facts,
+    groups,
+    mean_and_range,
+    probes_of,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from minirelu.training.run import Run
+from minirelu.figures.style import MOST_RUNS
+from minirelu.training.run import Run
 
 EARLY_STEPS = 128  # what figures 2a and 2b show
+FIRST_STEPS = 64  # the close-up
+SHARE = {"label": "share of the layer's units", "percent": True, "low": 0}
+SHARE_TO_ALL = {**SHARE, "high": 1.04}
+MEDIAN = {**SHARE, "label": "share of a sequence's positions"}
 
 
-def fig1(run: Run) -> Figure:
+def fig1(runs: Sequence[Run], apart: bool = False) -> Data:
     """Share of units used per batch, over training."""
-    batch = probes_of(run)[-1]["batch_tokens"]
-    return _by_layer(run, "per_batch", f"Hidden units used in a batch of {batch} tokens")
+    title = f"Hidden units used in a batch of {batch_tokens(runs)} tokens"
+    return _figure(runs, title, [("per_batch", SHARE_TO_ALL)], apart=apart)
 
 
-def fig2a(run: Run) -> Figure:
+def fig2a(runs: Sequence[Run], apart: bool = False) -> Data:
     """Share of units on at a token, early in training."""
-    return _by_layer(
-        run,
-        "per_token",
-        f"Hidden units on at a token, first {EARLY_STEPS} steps",
-        until=EARLY_STEPS,
-    )
+    title = f"Hidden units on at a token, first {EARLY_STEPS} steps"
+    return _figure(runs, title, [("per_token", SHARE)], EARLY_STEPS, apart=apart)
 
 
-def fig2b(run: Run) -> Figure:
+def fig2b(runs: Sequence[Run], apart: bool = False) -> Data:
     """Median in-sequence frequency of used units, early in training."""
-    return _by_layer(
-        run,
-        "median_in_sequence_used",
-        f"How steadily the median used unit is on, first {EARLY_STEPS} steps",
-        ylabel="share of a sequence's positions",
-        until=EARLY_STEPS,
-    )
+    title = f"How steadily the median used unit is on, first {EARLY_STEPS} steps"
+    return _figure(runs, title, [("median_in_sequence_used", MEDIAN)], EARLY_STEPS, apart=apart)
 
 
-def fig5(run: Run) -> Figure:
+def fig5(runs: Sequence[Run], apart: bool = False) -> Data:
     """Share of units on at a token, the whole run."""
-    return _by_layer(run, "per_token", "Hidden units on at a token, whole run", log=False)
+    title = "Hidden units on at a token, whole run"
+    return _figure(runs, title, [("per_token", SHARE)], scale="even steps", apart=apart)
 
 
-def probes_of(run: Run) -> list[dict]:
-    """All probes of a run, or an error that says there are none."""
-    probes = run.probes()
-    if not probes:
-        raise UserError(
-            f"{shown(run.folder)} has no probes yet; train it: "
-            f"{command('train --resume', run.folder)}"
-        )
-    return probes
+def early(runs: Sequence[Run], apart: bool = False) -> Data:
+    """Share of units used per sequence and per batch, in the first steps."""
+    measures = [("per_sequence", SHARE_TO_ALL), ("per_batch", SHARE_TO_ALL)]
+    title = f"Hidden units used, first {FIRST_STEPS} steps"
+    data = _figure(runs, title, measures, FIRST_STEPS, apart=apart)
+    data["panels"][0]["title"] = f"in a sequence of {runs[0].config.n_ctx} tokens"
+    data["panels"][1]["title"] = f"in a batch of {batch_tokens(runs)} tokens"
+    return data
 
 
-@house_style
-def _by_layer(
-    run: Run,
-    measure: str,
+def batch_tokens(runs: Sequence[Run]) -> int:
+    """Tokens of the batches that the first run's probes are made of."""
+    return probes_of(runs[0])[-1]["batch_tokens"]
+
+
+def _figure(
+    runs: Sequence[Run],
     title: str,
-    ylabel: str = "share of the layer's units",
+    measures: list[tuple[str, dict[str, Any]]],
     until: int | None = None,
-    log: bool = True,
-) -> Figure:
-    probes = [p for p in probes_of(run) if until is None or p["step"] <= until]
-    steps = [p["step"] for p in probes]
-    n_layers = run.config.n_layers
-    figure, axes = new_figure(title)
-    for l, (color, label) in enumerate(
-        zip(layer_colors(n_layers), layer_labels(n_layers), strict=True)
-    ):
-        # null in the records: the measure does not exist, no unit was used
-        values = [math.nan if p[measure][l] is None else 100 * p[measure][l] for p in probes]
-        axes.plot(steps, values, color=color, label=label, marker="o", clip_on=False)
-    axes.set_ylabel(ylabel)
-    axes.yaxis.set_major_formatter("{x:.0f} %")
-    axes.set_ylim(0, None)
-    if measure == "per_batch":
-        axes.set_ylim(0, 104)
-    step_axis(axes, run.settings.train.batch_size * run.config.n_ctx, max(1, steps[-1]), log)
-    figure.legend(loc="outside right center", frameon=False)
-    return figure
+    scale: str = "steps",
+    apart: bool = False,
+) -> Data:
+    """One panel for each measure, over the steps of training."""
+    together = groups(runs, apart)
+    for measure, _ in measures:
+        notes = check_comparable(runs, measure)
+    x = step_x(runs, scale)
+    panels = [panel(layer_lines(together, measure, x, until), x, y) for measure, y in measures]
+    return figure_data(title, panels, [facts(run) for run in runs], notes + repeated(together))
+
+
+def repeated(together: Sequence[tuple[str, list[Run]]]) -> list[str]:
+    """Say what lines and bands are where several runs are drawn as one."""
+    sizes = sorted({len(runs) for _, runs in together})
+    if sizes == [1]:
+        return []
+    return [f"Lines: mean of {' or '.join(map(str, sizes))} runs; shaded: from lowest to highest."]
+
+
+def step_x(runs: Sequence[Run], scale: str = "steps") -> Data:
+    """Describe the axis of steps; of tokens, where runs differ in the tokens of a step."""
+    each = {run.settings.train.batch_size * run.config.n_ctx for run in runs}
+    if len(each) == 1:
+        return {"label": "training step", "scale": scale, "tokens_per_step": each.pop()}
+    return {"label": "training tokens", "scale": scale, "first": min(each), "in_tokens": True}
+
+
+def layer_lines(
+    together: Sequence[tuple[str, list[Run]]], measure: str, x: Data, until: int | None = None
+) -> list[Data]:
+    """One line for each layer and group of runs: mean and range over its runs."""
+    many, lines = len(together) > 1, []
+    for number, (name, runs) in enumerate(together):
+        look, n_layers = run_look(number), runs[0].config.n_layers
+        steps, records = common_probes(runs, until)
+        at = [at_step(rows[0], x) for rows in records]
+        for l in range(n_layers):
+            values = [mean_and_range([row[measure][l] for row in rows]) for rows in records]
+            mean, low, high = zip(*values, strict=True)
+            band = (low, high) if len(runs) > 1 else None
+            lines.append(line(at, mean, (l, n_layers), look, name if many else "", band))
+    return lines
+
+
+def common_probes(runs: Sequence[Run], until: int | None = None) -> tuple[list[int], list]:
+    """Return the steps that all these runs probed, and for each step the records of the runs."""
+    by_step = [{p["step"]: p for p in probes_of(run)} for run in runs]
+    steps = sorted(set.intersection(*(set(records) for records in by_step)))
+    steps = [step for step in steps if until is None or step <= until]
+    if not steps:
+        raise UserError("these runs have no step in common at which they were probed")
+    return steps, [[records[step] for records in by_step] for step in steps]
+
+
+def at_step(record: dict[str, Any], x: Data) -> int:
+    """Where a record lies on an axis of :func:`step_x`."""
+    return record["tokens" if x.get("in_tokens") else "step"]
+
+
+def run_look(number: int) -> str:
+    """Look of the lines of a run, or an error when there are too many to tell apart."""
+    if number >= MOST_RUNS:
+        raise UserError(
+            f"a figure tells {MOST_RUNS} runs apart at most (seeds of the same settings count as "
+            "one); give fewer"
+        )
+    return f"run {number}"

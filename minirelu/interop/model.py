@@ -71,3 +71,12 @@ config.json (an OPT folder)
         )
     facts = {"model": shown(folder.resolve().name), "step": None, "training_tokens": None}
     return Model(params, config, tokenizer, facts | {"config": {"model": vars(config)}})
+
+
+def load_weights(folder: str | Path, step: int | None = None) -> tuple[Parameters, ModelConfig]:
+    """Return weights and configuration of :func:`open_model`.
+
+    For workers elsewhere, since a folder's name is sooner sent than weights.
+    """
+    opened = open_model(folder, step)
+    return opened.params, opened.config

@@ -20,7 +20,7 @@ from minirelu.kernels.workspace import Workspace
 
 # Below this share of units on, walking the list is faster than the products; `minirelu bench`
 # measures where the two meet.
-SPARSE_BELOW = 0.4
+SPARSE_BELOW = 0.33
 SAMPLE = 32
 
 Array = np.ndarray

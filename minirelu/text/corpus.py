@@ -179,7 +179,8 @@ def _documents(
 ) -> tuple[list[Document], int]:
     """List the text files below a folder, and count the others.
 
-    Hidden files are left out, and so are run folders: their own text is none to learn from.
+    Hidden files are left out, and so are folders of runs and sweeps: their own text is none to
+    learn from.
     """
 
     def refuse(e: OSError) -> None:
@@ -187,7 +188,7 @@ def _documents(
 
     found, skipped = [], 0
     for folder, subfolders, files in os.walk(root, onerror=refuse):
-        if {"config.toml", "metrics.jsonl"} <= set(files):
+        if {"config.toml", "metrics.jsonl"} <= set(files) or "sweep.toml" in files:
             subfolders.clear()
             skipped += len(files)
             continue

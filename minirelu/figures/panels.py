@@ -1,0 +1,214 @@
+"""Figures made of lines: what is drawn is a dict of plain values, so the data can be written too.
+
+A figure's data is ``{"title", "notes", "runs", "columns", "panels"}``. Each panel has axes ``x``
+and ``y`` and its ``lines``; each line its ``x`` and ``y``, as drawn. What is drawn has no other
+source, so the JSON of a figure and its lines are the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minirelu.figures.style import (
+    INK,
+    LOOKS,
+    NO_LAYER,
+    house_style,
+    layer_colors,
+    layer_labels,
+    short,
+    step_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Data = dict[str, Any]
+
+
+def line(
+    x: Sequence[float],
+    y: Sequence[float | None],
+    layer: tuple[int, int] | None = None,
+    look: str = "run 0",
+    series: str = "",
+    band: tuple[Sequence[float | None], Sequence[float | None]] | None = None,
+) -> Data:
+    """Describe one line.
+
+    Parameters
+    ----------
+    x, y : sequence
+        None or NaN in ``y`` leaves a gap.
+    layer : (l, L), optional
+        gives the colour.
+    look : str
+        a key of :data:`minirelu.figures.style.LOOKS`.
+    series : str
+        what the look stands for, in the legend.
+    band : (low, high), optional
+        shaded.
+    """
+    low, high = band if band else (None, None)
+    return {
+        "series": series,
+        "look": look,
+        "layer": list(layer) if layer else None,
+        "x": list(x),
+        "y": _plain(y),
+        "low": _plain(low) if low else None,
+        "high": _plain(high) if high else None,
+    }
+
+
+def _plain(values: Sequence[float | None]) -> list[float | None]:
+    """NaN, which JSON has not, as None."""
+    return [None if v is None or math.isnan(v) else v for v in values]
+
+
+def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = None) -> Data:
+    """Describe one panel.
+
+    Parameters
+    ----------
+    lines : list
+    x : dict
+        ``label``, ``scale`` ("steps", "even steps", "log" or "linear"), and if they are wanted
+        ``tokens_per_step`` (for a second axis), ``ticks`` (list of [number, text]).
+    y : dict
+        ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
+        numbers on the axis, as the label says), ``low``, ``high``.
+    title : str
+    layer : (l, L), optional
+        of a panel that shows one layer only, as its title says.
+    """
+    if layer:
+        title = layer_labels(layer[1])[layer[0]]
+    return {"title": title, "layer": layer and list(layer), "x": x, "y": y, "lines": lines}
+
+
+def figure_data(
+    title: str, panels: list[Data], runs: list[Data], notes: Sequence[str] = (), columns: int = 1
+) -> Data:
+    """Put a figure's data together; ``runs`` are those of :func:`minirelu.figures.runs.facts`."""
+    return {
+        "title": title,
+        "notes": list(notes),
+        "runs": runs,
+        "columns": columns,
+        "panels": panels,
+    }
+
+
+@house_style
+def draw_panels(data: Data) -> Figure:
+    """Draw what :func:`figure_data` describes."""
+    from matplotlib.figure import Figure
+
+    panels, columns = data["panels"], data["columns"]
+    rows = -(-len(panels) // columns)
+    height = 4.2 if len(panels) == 1 else 1.4 + 2.4 * rows
+    figure = Figure(figsize=(7.2 if columns == 1 else 9.0, height), layout="constrained")
+    alike = columns > 1 and all(p["y"] == panels[0]["y"] for p in panels)
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
+    for axes, what in zip(grid, panels, strict=False):
+        for each in what["lines"]:
+            _draw_line(axes, each)
+    for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
+        _y_axis(axes, what["y"])
+        _x_axis(axes, what, i < columns, i + columns >= len(panels), narrow=columns > 2)
+        axes.set_title(data["title"] if len(panels) == 1 else what["title"], color=INK)
+        if alike:
+            axes.set_ylabel("")
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    if len(panels) > 1:
+        figure.suptitle(data["title"], x=0.01, ha="left", fontsize=12)
+    if alike:
+        figure.supylabel(panels[0]["y"]["label"], fontsize=11)
+    _legend(figure, panels, below=columns > 1)
+    write_notes(figure, data["notes"])
+    return figure
+
+
+def write_notes(figure: Figure, notes: list[str]) -> None:
+    """Write remarks at the foot of a figure."""
+    if notes:
+        text = "\n".join(textwrap.wrap(" ".join(notes), 100))
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color=INK)
+
+
+def _draw_line(axes: Axes, each: Data) -> None:
+    look = dict(LOOKS[each["look"]])
+    is_histogram = "drawstyle" in look
+    color = look.pop("color", NO_LAYER)
+    if each["layer"]:
+        l, n_layers = each["layer"]
+        color = layer_colors(n_layers)[l]
+    y = _numbers(each["y"])
+    axes.plot(each["x"], y, color=color, clip_on="marker" not in look, **look)
+    if each["low"]:
+        axes.fill_between(
+            each["x"], _numbers(each["low"]), _numbers(each["high"]),
+            color=color, alpha=0.18, linewidth=0,
+        )  # fmt: skip
+    if is_histogram:
+        axes.fill_between(each["x"], y, step="post", color=color, alpha=0.35, linewidth=0)
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if v is None else v for v in values]
+
+
+def _y_axis(axes: Axes, y: Data) -> None:
+    axes.set_ylabel(y["label"])
+    if y.get("percent"):
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+    elif y.get("factor"):
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value * y['factor']:.3g}")
+    if "low" in y:
+        axes.set_ylim(y["low"], y.get("high"))
+
+
+def _x_axis(axes: Axes, what: Data, top: bool, bottom: bool, narrow: bool) -> None:
+    """Scale and limits; names below the lowest panel, tokens above the highest."""
+    x = what["x"]
+    everywhere = [v for each in what["lines"] for v in each["x"]]
+    if x["scale"] in ("steps", "even steps"):
+        last = max(1, *everywhere)
+        step_axis(axes, x, last, tokens_above=top, narrow=narrow)
+    else:
+        if x["scale"] == "log":
+            axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda n, _: short(n))
+        axes.xaxis.set_minor_formatter("")
+    if x.get("ticks"):
+        axes.set_xticks(*zip(*x["ticks"], strict=True))
+        axes.minorticks_off()
+    axes.set_xlabel(x["label"] if bottom else "")
+    axes.tick_params(labelbottom=bottom)
+
+
+def _legend(figure: Figure, panels: list[Data], below: bool) -> None:
+    """Colours stand for layers, looks for series; each is named once."""
+    from matplotlib.lines import Line2D
+
+    lines = [each for p in panels for each in p["lines"]]
+    layers = [each["layer"] for p in panels if not p["layer"] for each in p["lines"]]
+    deepest = max((layer[1] for layer in layers if layer), default=0)
+    entries = [
+        Line2D([], [], color=color, marker="o", label=label)
+        for color, label in zip(layer_colors(deepest), layer_labels(deepest), strict=True)
+    ]
+    series = {each["series"]: each for each in lines if each["series"]}
+    for name, each in series.items():
+        color = INK if each["layer"] else NO_LAYER
+        entries.append(Line2D([], [], **{"color": color, **LOOKS[each["look"]]}, label=name))
+    place = "outside lower center" if below else "outside right center"
+    if entries:
+        columns = min(len(entries), 4) if below else 1
+        figure.legend(handles=entries, loc=place, frameon=False, ncols=columns)

@@ -1,0 +1,166 @@
+"""What figures ask of runs: their probes, which belong together, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minirelu.errors import UserError, command, printable, shown
+from minirelu.training.run import Run
+
+# Settings that leave the course of a training as it is, but for chance or rounding.
+NO_MATTER = ("seed", "mlp", "micro_batches", "probe_every", "snapshot_budget_gb")
+# What two runs must share for a measure to mean the same in both.
+_MUST_SHARE = {
+    "per_sequence": "n_ctx",
+    "per_batch": "batch",
+    "median_in_sequence_used": "n_ctx",
+    "val_loss": "text",
+}
+_IN_WORDS = {
+    "n_ctx": "sequences of different length",
+    "batch": "probes with batches of different size",
+    "text": "different texts or vocabularies",
+}
+
+
+def open_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Open runs; a folder that is none itself stands for the runs in it (a sweep).
+
+    Raises
+    ------
+    UserError
+        neither a run, nor a folder of runs.
+    """
+    runs = []
+    for folder in map(Path, folders):
+        inside = sorted(file.parent for file in folder.glob("*/config.toml"))
+        is_sweep = inside and not (folder / "config.toml").is_file()
+        runs += [Run.open(f) for f in (inside if is_sweep else [folder])]
+    return runs
+
+
+def probes_of(run: Run) -> list[dict]:
+    """All probes of a run, or an error that says there are none."""
+    probes = run.probes()
+    if not probes:
+        raise UserError(
+            f"{shown(run.folder)} has no probes yet; train it: "
+            f"{command('train --resume', run.folder)}"
+        )
+    return probes
+
+
+def name_of(run: Run) -> str:
+    """The folder's own name, safe to show."""
+    return printable(run.folder.resolve().name)
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What one must know of a run to judge the numbers of a figure, as plain values."""
+    last = probes_of(run)[-1]
+    return {
+        "name": name_of(run),
+        "settings": run.settings.tables(),
+        "made_with": run.made_with,
+        "corpus_sha256": run.corpus["sha256"],
+        **{key: last[key] for key in ("step", "tokens", "probe_tokens", "batch_tokens")},
+    }
+
+
+class Group(NamedTuple):
+    """Runs of the same settings, but for the seed, and what they are called in a figure."""
+
+    name: str
+    runs: list[Run]
+
+
+def groups(runs: Sequence[Run], apart: bool = False) -> list[Group]:
+    """Put runs of the same settings together, in the order in which they come.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    apart : bool
+        each run by itself, under the name of its folder.
+    """
+    if apart:
+        return [Group(name_of(run), [run]) for run in runs]
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        together.setdefault(json.dumps(settings_that_matter(run)), []).append(run)
+    vary = differing([members[0] for members in together.values()])
+    result = []
+    for members in together.values():
+        settings = settings_that_matter(members[0])
+        name = ", ".join(f"{field.split('.')[1]} {settings[field]}" for field in vary)
+        if not 1 <= len(vary) <= 2:
+            name = name_of(members[0])
+        result.append(Group(printable(name), members))
+    return result
+
+
+def settings_that_matter(run: Run) -> dict[str, Any]:
+    """Settings by their full names, without those of :data:`NO_MATTER`."""
+    return {
+        f"{section}.{name}": value
+        for section, table in run.settings.tables().items()
+        for name, value in table.items()
+        if name not in NO_MATTER
+    }
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Names of the settings that matter in which these runs are not all the same."""
+    first, *others = [settings_that_matter(run) for run in runs]
+    return [name for name in first if any(other[name] != first[name] for other in others)]
+
+
+def unlike(runs: Sequence[Run]) -> list[str]:
+    """Which of ``n_ctx``, ``batch`` (of the probe) and ``text`` these runs do not share."""
+    shared = {
+        "n_ctx": {run.config.n_ctx for run in runs},
+        "batch": {probes_of(run)[-1]["batch_tokens"] for run in runs},
+        "text": {
+            (run.corpus["sha256"], run.settings.text.tokenizer, run.config.d_vocab) for run in runs
+        },
+    }
+    return [what for what, values in shared.items() if len(values) > 1]
+
+
+def check_comparable(runs: Sequence[Run], measure: str) -> list[str]:
+    """Raise if a measure means different things in these runs; return what else to say of them.
+
+    Returns
+    -------
+    list of str
+        remarks to write on the figure.
+
+    Raises
+    ------
+    UserError
+        naming what differs.
+    """
+    for what in (different := unlike(runs)):
+        if _MUST_SHARE.get(measure) == what:
+            raise UserError(
+                f"{measure} cannot be compared between runs with {_IN_WORDS[what]}: "
+                f"{', '.join(name_of(run) for run in runs)}"
+            )
+    return [f"Not alike: {_IN_WORDS[what]}." for what in different]
+
+
+def mean_and_range(values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Mean, lowest and highest of what several runs measured; None where there is nothing.
+
+    >>> mean_and_range([0.5, None, 1.0])
+    (0.75, 0.5, 1.0)
+    >>> mean_and_range([None])
+    (None, None, None)
+    """
+    there = [v for v in values if v is not None]
+    if not there:
+        return None, None, None
+    return sum(there) / len(there), min(there), max(there)

@@ -1,0 +1,183 @@
+"""Runs side by side: settings, final measures, and the same figures laid over each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minirelu.errors import UserError
+from minirelu.figures import KINDS
+from minirelu.figures.runs import check_comparable, facts, probes_of
+from minirelu.figures.style import save
+from minirelu.sparsity.usage import first_and_last
+from minirelu.training.run import Run
+
+# The measures compared, and what they are shares of.
+MEASURES = {
+    "per_token": "units on at a token",
+    "per_sequence": "units used in a sequence",
+    "per_batch": "units used in a batch",
+    "median_in_sequence_used": "positions at which the median used unit is on",
+}
+OVERLAID = ("fig1", "fig5", "loss")
+
+
+def compare(runs: Sequence[Run]) -> dict[str, Any]:
+    """Compare runs with the first of them, at the last probe of each.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        two at least, with one probe each.
+
+    Returns
+    -------
+    dict
+        plain values: ``runs`` (facts), ``settings`` (for each run, how it differs from the first),
+        ``val_loss`` and ``measures`` (see :func:`measure_rows`), ``left_out`` (what cannot be
+        compared, and why), ``notes``.
+
+    Raises
+    ------
+    UserError
+        fewer than two runs, or one without probes.
+    """
+    if len(runs) < 2:
+        raise UserError(f"compare takes two runs or more; {len(runs)} given")
+    last = [probes_of(run)[-1] for run in runs]
+    result: dict[str, Any] = {
+        "runs": [facts(run) for run in runs],
+        "settings": [run.settings.differences(runs[0].settings) for run in runs],
+        "val_loss": None,
+        "measures": {},
+        "left_out": [],
+        "notes": [],
+    }
+    steps = {probe["step"] for probe in last}
+    if len(steps) > 1:
+        result["notes"].append(
+            f"Not alike: probed last at steps {', '.join(map(str, sorted(steps)))}."
+        )
+    for measure in ("val_loss", *MEASURES):
+        try:
+            notes = check_comparable(runs, measure)
+        except UserError as e:
+            result["left_out"].append(str(e))
+            continue
+        result["notes"] += [note for note in notes if note not in result["notes"]]
+        values = [probe[measure] for probe in last]
+        if measure == "val_loss":
+            result["val_loss"] = {"values": values, "minus_first": _minus(values)}
+        else:
+            result["measures"][measure] = measure_rows(values)
+    return result
+
+
+def measure_rows(values: Sequence[Sequence[float | None]]) -> dict[str, dict[str, list]]:
+    """Return a table of one measure: a row for each layer, and three on a run's ends.
+
+    Parameters
+    ----------
+    values : sequence over runs of sequences over layers
+        None where the measure does not exist; runs may differ in depth.
+
+    Returns
+    -------
+    dict
+        row name to ``values`` (one for each run) and ``minus_first`` (run less the first run).
+
+    Examples
+    --------
+    >>> rows = measure_rows([[0.5, 0.25], [0.25, 0.5]])
+    >>> rows["layer 1"]
+    {'values': [0.25, 0.5], 'minus_first': [0.0, 0.25]}
+    >>> rows["last / first"]["values"]
+    [0.5, 2.0]
+    """
+    rows = {
+        f"layer {l}": [layers[l] if l < len(layers) else None for layers in values]
+        for l in range(max(map(len, values)))
+    }
+    ends = [first_and_last(np.array(layers, dtype=float)) for layers in values]
+    rows["middle, mean"] = [_plain(e.middle) for e in ends]
+    rows["last - first"] = [_plain(e.last - e.first) for e in ends]
+    rows["last / first"] = [_plain(e.last_over_first) for e in ends]
+    return {name: {"values": row, "minus_first": _minus(row)} for name, row in rows.items()}
+
+
+def _plain(value: float) -> float | None:
+    """NaN, which JSON has not, as None."""
+    return None if math.isnan(value) else value
+
+
+def _minus(row: Sequence[float | None]) -> list[float | None]:
+    """Each run less the first."""
+    return [None if None in (v, row[0]) else v - row[0] for v in row]
+
+
+def overlay(runs: Sequence[Run], folder: Path) -> tuple[dict[str, Path], dict[str, Any], list[str]]:
+    """Draw the figures with all runs in each; return their files, their data, and those left out.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    folder : Path
+        exists.
+    """
+    pictures, data, left_out = {}, {}, []
+    for name in OVERLAID:
+        try:
+            data[name] = KINDS[name].data(runs, apart=True)
+        except UserError as e:
+            left_out.append(f"{name} is left out: {e}")
+            continue
+        pictures[name] = save(KINDS[name].draw(data[name]), folder / name)
+    return pictures, data, left_out
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Lines of text: each measure by layer, a column for each run, and its difference.
+
+    Shares are in %, their differences in percentage points; the ratio of the ends is a number.
+    """
+    letters = _letters(result)
+    head = f"{letters[0]:>9}" + "".join(f"{x:>9}{x + '-A':>9}" for x in letters[1:])
+    lines = []
+    for measure, rows in result["measures"].items():
+        lines += ["", f"{measure}: {MEASURES[measure]}, %", f"{'':14}{head}"]
+        for name, row in rows.items():
+            scale, digits = (1, 2) if name == "last / first" else (100, 1)
+            cells = [_cell(row["values"][0], scale, digits)]
+            for value, less in zip(row["values"][1:], row["minus_first"][1:], strict=True):
+                cells += [_cell(value, scale, digits), _cell(less, scale, digits, "+")]
+            lines.append(f"{name:14}" + "".join(f"{cell:>9}" for cell in cells))
+    return lines
+
+
+def _cell(value: float | None, scale: int, digits: int, sign: str = "") -> str:
+    return "-" if value is None else f"{scale * value:{sign}.{digits}f}"
+
+
+def heading(result: dict[str, Any]) -> list[str]:
+    """Lines of text: which run is which, and in which settings they differ from the first."""
+    lines = []
+    for letter, run, changed in zip(
+        _letters(result), result["runs"], result["settings"], strict=True
+    ):
+        lines.append(f"{letter}  {run['name']}, step {run['step']}")
+        lines += [f"   {change}" for change in changed]
+    if result["val_loss"]:
+        losses = zip(_letters(result), result["val_loss"]["values"], strict=True)
+        lines.append(
+            "loss " + "  ".join(f"{letter} {nats:.3f}" for letter, nats in losses) + " nats"
+        )
+    return lines
+
+
+def _letters(result: dict[str, Any]) -> list[str]:
+    """A, B, C ... for the runs."""
+    return [chr(ord("A") + i) for i in range(len(result["runs"]))]

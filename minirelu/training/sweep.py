@@ -1,0 +1,233 @@
+"""What a sweep is: settings that all its runs share, fields that vary, and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minirelu.config import SECTIONS, Config, read_toml
+from minirelu.errors import UserError, nearest, one_line, shown
+
+FIELDS = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+
+_REDUCED = dict(n_heads=2, d_model=64, n_ctx=128, d_vocab=1024)
+# Sweeps with a name: what varies, the preset, and settings that go before it.
+NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]]]] = {
+    # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute ...
+    "fig3": (
+        {"d_mlp": (512, 1024, 2048)},
+        "small",
+        {
+            "model": dict(_REDUCED, n_layers=4),
+            "train": dict(steps=600, batch_size=16, learning_rate=1e-2),
+        },
+    ),
+    "fig4": (
+        {"n_layers": (6, 10, 14)},
+        "small",
+        {"model": dict(_REDUCED, d_mlp=512), "train": dict(steps=400)},
+    ),
+    # ... and at the paper's width and depth.
+    "fig3-paper": ({"d_mlp": (8192, 16384, 32768)}, "paper", {"train": dict(steps=2000)}),
+    "fig4-paper": (
+        {"n_layers": (6, 10, 14)},
+        "paper",
+        {"model": dict(d_mlp=16384), "train": dict(steps=2000)},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: the name of its folder, the values of what varies, its settings."""
+
+    name: str
+    values: dict[str, Any]
+    settings: Config
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Settings that all runs share, and what varies between them.
+
+    Attributes
+    ----------
+    base : Config
+        of the first run: with the first value of every field that varies, and the first seed.
+    vary : dict
+        names of fields, and their values.
+    seeds : int
+        runs of each combination; their seeds are ``base.train.seed`` and those after it.
+
+    Examples
+    --------
+    >>> sweep = Sweep.build("tiny", vary={"d_mlp": (64, 128)}, seeds=2)
+    >>> [point.name for point in sweep.points()]
+    ['d_mlp=64,seed=0', 'd_mlp=128,seed=0', 'd_mlp=64,seed=1', 'd_mlp=128,seed=1']
+    """
+
+    base: Config
+    vary: dict[str, tuple[Any, ...]]
+    seeds: int
+
+    @classmethod
+    def build(
+        cls,
+        preset: str | None = None,
+        file: str | Path | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        vary: Mapping[str, tuple[Any, ...]] | None = None,
+        seeds: int = 3,
+    ) -> Sweep:
+        """Combine settings as :meth:`Config.build` does, and check those of every run.
+
+        Raises
+        ------
+        UserError
+            a wrong field or value, one that is given twice, no seeds.
+        """
+        vary, given = dict(vary or {}), {s: dict((options or {}).get(s, {})) for s in SECTIONS}
+        if not 1 <= seeds <= 10_000:
+            raise UserError(f"seeds: {seeds} is not allowed; it must be a whole number from 1")
+        for field, values in vary.items():
+            section = section_of(field)
+            if field == "seed":
+                raise UserError("seed cannot vary; --seeds is their number, --seed the first")
+            if field in given[section]:
+                raise UserError(f"{field} varies; leave out its single value")
+            given[section][field] = values[0]
+        sweep = cls(Config.build(preset, file, given), vary, seeds)
+        sweep.points()  # raises for a value that is not allowed
+        return sweep
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        vary: Mapping[str, tuple[Any, ...]] | None = None,
+        seeds: int = 3,
+    ) -> Sweep:
+        """Make one of ``NAMED``; options and values given here go before its own.
+
+        >>> Sweep.named("fig4", vary={"n_layers": (2, 3)}, seeds=1).points()[1].name
+        'n_layers=3,seed=0'
+        """
+        if name not in NAMED:
+            known = f"{', '.join(NAMED)}{nearest(name, NAMED)}"
+            raise UserError(f"unknown sweep {one_line(repr(name))}; there are {known}")
+        its_own, preset, below = NAMED[name]
+        vary = {**its_own, **(vary or {})}
+        options = {
+            section: {f: v for f, v in below.get(section, {}).items() if f not in vary}
+            | dict((options or {}).get(section, {}))
+            for section in SECTIONS
+        }
+        return cls.build(preset, None, options, vary, seeds)
+
+    def points(self) -> list[Point]:
+        """All runs, seed by seed, so that the first ones cover the whole range."""
+        points, names = [], set()
+        for i, *values in itertools.product(range(self.seeds), *self.vary.values()):
+            varied = dict(zip(self.vary, values, strict=True))
+            varied["seed"] = self.base.train.seed + i
+            tables = self.base.tables()
+            for field, value in varied.items():
+                tables[FIELDS[field]][field] = value
+            settings = Config.from_tables(tables)
+            name = ",".join(f"{field}={_for_a_name(value)}" for field, value in varied.items())
+            if name.casefold() in names:
+                raise UserError(f"two runs would be called {name}; give every value once")
+            names.add(name.casefold())
+            points.append(Point(name, varied, settings))
+        return points
+
+    def to_toml(self) -> str:
+        """Write everything needed to do the sweep again."""
+        from minirelu.training.prepare import made_with
+
+        seed = self.base.train.seed
+        sweep = {
+            "seeds": list(range(seed, seed + self.seeds)),
+            "vary": {field: list(values) for field, values in self.vary.items()},
+        }
+        return self.base.to_toml(sweep=sweep, made_with=made_with())
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Sweep:
+        """Read ``sweep.toml``; raises a UserError where there is none, or it is damaged."""
+        file = Path(folder) / "sweep.toml"
+        if not file.is_file():
+            raise UserError(f"no sweep in {shown(folder)}: it has no sweep.toml")
+        tables = read_toml(file)
+        sweep = tables.pop("sweep", None)
+        try:
+            vary = {field: tuple(values) for field, values in sweep["vary"].items()}
+            seeds = len(sweep["seeds"])
+        except (TypeError, KeyError, AttributeError):
+            raise UserError(f"{shown(file)} is damaged: its [sweep] is not complete") from None
+        if not all(field in FIELDS and values for field, values in vary.items()):
+            raise UserError(f"{shown(file)} is damaged: what varies is no setting, or has no value")
+        return cls(Config.from_tables(tables, f"{shown(file)}: "), vary, seeds)
+
+    def differences(self, other: Sweep) -> list[str]:
+        """Name what keeps ``other`` from going on with this sweep; it may have more of it."""
+        if list(self.vary) != list(other.vary):
+            names = [", ".join(s.vary) or "nothing but the seed" for s in (self, other)]
+            return [f"{names[0]} varies, not {names[1]}"]
+        varied = tuple(f"{FIELDS[field]}.{field}: " for field in self.vary)
+        found = [d for d in self.base.differences(other.base) if not d.startswith(varied)]
+        for field, values in self.vary.items():
+            if not all(value in other.vary[field] for value in values):
+                there, here = (", ".join(map(str, v)) for v in (values, other.vary[field]))
+                found.append(f"{field}: {there}, not {here}")
+        if self.seeds > other.seeds:
+            found.append(f"{self.seeds} seeds, not {other.seeds}")
+        return found
+
+
+def section_of(field: str) -> str:
+    """Return the section of a setting, or raise naming the nearest one that there is."""
+    if field not in FIELDS:
+        raise UserError(f"there is no setting {one_line(repr(field))}{nearest(field, FIELDS)}")
+    return FIELDS[field]
+
+
+def parse_vary(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Read what varies from the command line; whether values are allowed is checked later.
+
+    >>> parse_vary(["d_mlp=512,1024", "learning-rate=1e-3", "bias=true,false"])
+    {'d_mlp': (512, 1024), 'learning_rate': (0.001,), 'bias': (True, False)}
+    """
+    vary: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        field = field.strip().replace("-", "_")
+        if not equals:
+            raise UserError(f"--vary {one_line(text)}: write it as in --vary d_mlp=512,1024,2048")
+        kind = {f.name: f for f in dataclasses.fields(SECTIONS[section_of(field)])}[field].metadata
+        if field in vary:
+            raise UserError(f"--vary {field} is given twice; put all its values into one")
+        vary[field] = tuple(_parse(value.strip(), kind["kind"]) for value in values.split(","))
+    return vary
+
+
+def _parse(text: str, kind: type) -> Any:
+    """Read a value; one that cannot be read stays a text, which the settings will refuse."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _for_a_name(value: Any) -> str:
+    """A value as a part of a folder's name, on any system."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return re.sub(r"[^\w.+-]", "_", text)

@@ -1,0 +1,109 @@
+"""Measuring shard by shard, here and on workers: the same integers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import dying
+import numpy as np
+import pytest
+from conftest import ODD, random_params
+
+import minirelu as mr
+from minirelu.kernels.workers import process_pool
+from minirelu.sparsity import shards
+from minirelu.sparsity.measure import measure
+from minirelu.sparsity.shards import cut, measure_shards
+
+T = 9  # 910 sequences make a batch
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of one batch: the sequences below are four of them, the last one not full."""
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 8192)
+
+
+@pytest.fixture(scope="module")
+def sequences() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, ODD.d_vocab, (3 * 910 + 200, T + 1))
+
+
+@pytest.fixture(scope="module")
+def whole(sequences):
+    """What one call over everything gives."""
+    return measure(random_params(ODD), sequences, ODD)
+
+
+def check_same(found: tuple[mr.UnitCounts, float], whole: tuple[mr.UnitCounts, float]) -> None:
+    assert found[1] == pytest.approx(whole[1], rel=1e-12)
+    expected = whole[0].to_arrays()
+    for name, array in found[0].to_arrays().items():
+        np.testing.assert_array_equal(array, expected.pop(name), err_msg=name)
+    assert not expected
+
+
+def test_shards_in_this_process(sequences, whole):
+    measured = []
+    found = measure_shards(dying.load_odd, sequences, on_shard=measured.append)
+    check_same(found, whole)
+    assert measured == [910 * T] * 3 + [200 * T]
+    assert found[0].n_batches == 3
+
+
+def test_text_that_comes_in_pieces(sequences, whole):
+    pieces = np.split(sequences, [1, 1000, 1000, 2500])
+    check_same(measure_shards(dying.load_odd, iter(pieces)), whole)
+
+
+def test_shards_in_processes(sequences, whole):
+    here = measure_shards(dying.load_odd, sequences)
+    with process_pool(2) as pool:
+        found = measure_shards(dying.load_odd, sequences, pool, ahead=3)
+    check_same(found, whole)
+    assert found[1] == here[1]  # to the last bit
+
+
+def test_weights_are_those_of_the_call(sequences):
+    """A worker that has served one call does not measure the next one with the old weights."""
+    few = sequences[:50]
+    with process_pool(1) as pool:
+        measure_shards(partial(tuple, (random_params(ODD, seed=1), ODD)), few, pool)
+        found = measure_shards(dying.load_odd, few, pool)
+    check_same(found, measure(random_params(ODD), few, ODD))
+
+
+def test_shards_on_a_cluster_with_a_killed_worker(sequences, whole, tmp_path, dask_address):
+    from minirelu.kernels.workers import cluster
+
+    marker = tmp_path / "died"
+    with cluster(dask_address) as executor:
+        found = measure_shards(partial(dying.load_odd_dying, marker), sequences, executor)
+    assert marker.exists()  # a worker did die
+    check_same(found, whole)
+
+
+def test_shards_are_whole_batches():
+    lengths = [len(shard) for shard in cut(np.zeros((2000, T + 1), int))]
+    assert lengths == [910, 910, 180]
+    assert [len(s) for s in cut(np.zeros((3, 10_001), int))] == [1, 1, 1]  # longer than a batch
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (np.zeros((0, 10), int), "no whole sequence"),
+        (np.zeros((5, 1), int), r"shape \(5, 1\)"),
+        (np.full((5, 10), 101), "101"),
+    ],
+)
+def test_wrong_sequences(given, words):
+    with pytest.raises(mr.UserError, match=words):
+        measure_shards(dying.load_odd, given)
+
+
+def test_failures_in_workers(sequences):
+    with process_pool(1) as pool, pytest.raises(FileNotFoundError):
+        measure_shards(dying.load_nothing, sequences, pool)
+    with process_pool(1) as pool, pytest.raises(mr.UserError, match="a worker process died"):
+        measure_shards(dying.die, sequences, pool)
