@@ -177,8 +177,8 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
 
 def test_a_scheduler_without_workers(tmp_path):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as empty:
-        result = command("sweep", "fig3", "--scheduler", empty.scheduler_address, cwd=tmp_path)
+    with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as c:
+        result = command("sweep", "fig3", "--scheduler", c.scheduler_address, cwd=tmp_path)
     check_fails_plainly(result, "has no workers", "dask worker")
 
 
