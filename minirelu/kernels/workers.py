@@ -8,9 +8,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import socket
 import sys
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from typing import Any, TypeVar
 
 from minirelu.errors import UserError, one_line
@@ -111,7 +121,7 @@ def cluster(address: str) -> Iterator[Executor]:
         ``distributed`` is not installed, nobody answers, or there are no workers.
     """
     try:
-        from distributed import Client
+        import distributed
     except ImportError:
         raise UserError(
             "--scheduler needs the package distributed; install it:  "
@@ -119,8 +129,13 @@ def cluster(address: str) -> Iterator[Executor]:
         ) from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say ourselves what went wrong
     try:
-        client = Client(address, timeout=_REACH_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError, ImportError) as e:
+        parts = urllib.parse.urlsplit(address)
+        if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+            raise ValueError("write it as tcp://HOST:PORT")
+        # Knock first: with nobody there, a Client says so late, and more than once.
+        socket.create_connection((parts.hostname, parts.port), _REACH_SECONDS).close()
+        client = _within(_REACH_SECONDS, lambda: distributed.Client(address, set_as_default=False))
+    except (OSError, ValueError, TypeError) as e:
         raise UserError(
             f"cannot reach a Dask scheduler at {one_line(repr(address))} ({one_line(e)}); start "
             "one with:  dask scheduler"
@@ -132,6 +147,22 @@ def cluster(address: str) -> Iterator[Executor]:
                 f"at a time:  dask worker --nthreads 1 {one_line(address)}"
             )
         yield client.get_executor(pure=False)
+
+
+def _within(seconds: float, make: Callable[[], Result]) -> Result:
+    """Call a function that may never return, as a Client does where no scheduler answers."""
+    made: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as e:
+            made.set_exception(e)
+
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([made], seconds).done:
+        raise OSError(f"no answer in {seconds} seconds")
+    return made.result()
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ function niceTop(x) {
 // An SVG element `width` pixels wide. `counts` are the tokens of `nTokens` at which the unit was
 // on, one for each of `steps`.
 function drawTimeline(steps, counts, nTokens, color, width) {
-  const height = 190, left = 52, right = 14, top = 10, bottom = 44;
+  const height = 200, left = 52, right = 14, top = 28, bottom = 44;
   const lastStep = steps[steps.length - 1];
   const highest = niceTop((100 * Math.max(...counts)) / nTokens);
   const span = logStep(lastStep) || 1;
@@ -65,9 +65,11 @@ function drawTimeline(steps, counts, nTokens, color, width) {
       svgElement("text", { x: x(tick), y: height - bottom + 17, "text-anchor": "middle" }, tick),
     );
   }
-  svg.append(svgElement("text", {
-    x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle",
-  }, "training step; height: share of the probe's tokens"));
+  svg.append(
+    svgElement("text", { x: 4, y: 12 }, "share of the probe's tokens at which it is on"),
+    svgElement("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" },
+      "training step"),
+  );
 
   const points = steps.map((step, i) => `${x(step).toFixed(1)},${y(counts[i]).toFixed(1)}`);
   svg.append(svgElement("polyline", {

@@ -65,8 +65,9 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
     notes = []
     if lost := sorted({*steps} - {*kept}):
         notes.append(
-            f"Without per-unit counts of {len(lost)} probes (step {', '.join(map(str, lost[:5]))}"
-            f"{', ...' if len(lost) > 5 else ''}), lives are told from the others."
+            f"Per-unit counts are missing for {len(lost)} of {len(steps)} probes (step "
+            f"{', '.join(map(str, lost[:5]))}{' ...' if len(lost) > 5 else ''}); lives are told "
+            "from the others."
         )
     shown = units_shown(counts)
     widths = run.config.mlp_widths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,7 +149,9 @@ def test_default_folder_and_one_that_is_named(text_file, tmp_path):
         (["--vary", "d_mlp=8", "--out", "taken"], ["taken exists and is not an empty folder"]),
         (["--vary", "d_mlp=8,4194304", "--d-model", 65536], ["parameters needs", "GB"]),
         (["fig3", "--workers", 2, "--scheduler", "tcp://x:1"], ["give one"]),
-        (["fig3", "--scheduler", "nonsense"], ["cannot reach a Dask scheduler at 'nonsense'"]),
+        (["fig3", "--scheduler", "nonsense"], ["'nonsense'", "write it as tcp://HOST:PORT"]),
+        (["fig3", "--scheduler", "tcp://x:many"], ["cannot reach", "tcp://x:many"]),
+        (["fig3", "--scheduler", "tcp://nowhere.invalid:1"], ["cannot reach", "nowhere.invalid"]),
         (["fig3", "--scheduler", "tcp://127.0.0.1:9"], ["cannot reach", "tcp://127.0.0.1:9"]),
     ],
     ids=lambda x: " ".join(map(str, x)) if x and str(x[0]).startswith(("--", "fig")) else "",
@@ -160,6 +163,21 @@ def test_mistakes(tmp_path, arguments, words):
     (tmp_path / "taken/mine.txt").write_text("keep me", encoding="utf-8")
     check_fails_plainly(command("sweep", *arguments, cwd=tmp_path), *words)
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_scheduler_that_does_not_answer(tmp_path):
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        result = command("sweep", "fig3", "--scheduler", address, cwd=tmp_path)
+    check_fails_plainly(result, "cannot reach a Dask scheduler", "no answer")
+
+
+def test_a_scheduler_without_workers(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as empty:
+        result = command("sweep", "fig3", "--scheduler", empty.scheduler_address, cwd=tmp_path)
+    check_fails_plainly(result, "has no workers", "dask worker")
 
 
 def test_other_settings_in_the_folder(done, text_file):

@@ -11,6 +11,7 @@ from conftest import quick_settings
 
 import minirelu as mr
 from minirelu.report.page import write_report
+from minirelu.text.tokenizer import Tokenizer
 from minirelu.training.prepare import create_run
 
 CHROMIUM = next(
@@ -20,7 +21,9 @@ DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.browser
 HOSTILE = (
     "</script><script>document.title='owned'</script> "
-    "<img src=x onerror=\"document.title='owned'\"> <!-- & &lt; \x1b[31m \u202e {{ 7*7 }} ']\n"
+    "<img src=x onerror=\"document.title='owned'\"> <!-- & &lt; \x1b[31m \u202e {{ 7*7 }} '] "
+    + "word_" * 40
+    + "\n"
 )
 
 
@@ -185,6 +188,19 @@ def test_nothing_overflows_on_a_phone(browser, page):
         browser.execute_script("arguments[0].click()", button)
     assert css(browser, ".detail svg")
     assert overflowing(browser) == []
+    check_console(browser)
+
+
+def test_tokens_that_are_tags_are_shown_as_text(browser, finished_run, tmp_path, monkeypatch):
+    decode = Tokenizer.decode
+    tag = "</script><script>document.title='owned'</script><!--<script>"
+    monkeypatch.setattr(
+        Tokenizer, "decode", lambda self, ids: decode(self, ids) + tag * (len(ids) == 1)
+    )
+    run = mr.Run.open(shutil.copytree(finished_run.folder, tmp_path / "copy"))
+    show(browser, write_report(run))
+    assert len(css(browser, "script")) == 2 and browser.title != "owned"
+    assert tag in css(browser, "#units-table .unit td.tokens")[0].text
     check_console(browser)
 
 

@@ -100,7 +100,7 @@ def test_what_is_missing_is_said(copied):
     last = copied.probes()[-1]["step"]
     copied.counts_file(2).unlink()
     data = unit_data(copied)
-    assert "1 probes (step 2)" in data["notes"][0] and 2 not in data["drawn"]
+    assert "probes (step 2);" in data["notes"][0] and 2 not in data["drawn"]
 
     for step in copied.steps:
         if step == last:
