@@ -74,16 +74,18 @@ def mlp_arrays(d_mlp: int, share_on: float, N: int = 2048, C: int = 128) -> dict
     return a
 
 
-def our_mlp(a: dict[str, Array], mlp: str) -> Callable[[], None]:
-    """Forward and backward of one MLP."""
+def our_mlp(a: dict[str, Array], mlp: str) -> Callable[[], dict[str, Array]]:
+    """Forward and backward of one MLP; a call returns ``y``, ``dx`` and the weights' gradients."""
     ws, y, dx = Workspace(), np.empty_like(a["x"]), np.empty_like(a["x"])
     grads = {name: np.empty_like(a[name]) for name in ("W_in", "b_in", "W_out")}
+    results = {"y": y, "dx": dx} | {"d" + name: grad for name, grad in grads.items()}
 
-    def call() -> None:
+    def call() -> dict[str, Array]:
         with own_threads():
             y.fill(0)
             kept = mlp_route.mlp_forward(a["x"], a, y, mlp, ws, "bench")
             mlp_route.mlp_backward(a["dy"], a["x"], a, kept, dx, grads, ws)
+        return results
 
     return call
 

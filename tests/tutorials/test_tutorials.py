@@ -65,6 +65,9 @@ def test_solution_is_right(source, tmp_path):
     [
         ("01", "abs(best_possible - 1.00) < 0.01", "abs(best_possible - 1.10) < 0.01"),
         ("02", "best < 1e-8", "best < 1e-15"),
+        ("03", "correct=False)[0], 2) == 3.16", "correct=False)[0], 2) == 3.17"),
+        ("04", "round(product / 1e9, 2) == 1.07", "round(product / 1e9, 2) == 1.08"),
+        ("05", "B * T == 8192", "B * T == 8193"),
     ],
 )
 def test_a_wrong_number_fails(name, right, wrong, tmp_path):
