@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 from conftest import ODD, random_params
 
 from minirelu.training import trainer
@@ -38,7 +39,15 @@ def train_run_dying(marker: Path, at: int, folder: str, stop: str) -> bool:
 
 
 def load_odd():
-    return random_params(ODD), ODD
+    return seldom_on(), ODD
+
+
+def seldom_on(seed: int = 0):
+    """Weights with units that are on in some batches only."""
+    params = random_params(ODD, seed)
+    for l in range(ODD.n_layers):
+        params[f"blocks.{l}.mlp.b_in"][:] -= np.linspace(1.5, 3, ODD.d_mlp)
+    return params
 
 
 def load_odd_dying(marker: Path):

@@ -67,7 +67,7 @@ def execute(source: Path) -> str:
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
     except ImportError as e:
-        raise UserError(f"making notebooks needs {e.name}; pip install '.[tutorials]'") from None
+        raise UserError(f"making notebooks needs {e.name}; pip install -e '.[tutorials]'") from None
     notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     for cell in notebook.cells:
         cell.source = cell.source.strip("\n")  # the blank lines that stand before a function
@@ -114,9 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 1 if stale else 0
         for source in sources:
             notebook = source.with_suffix(".ipynb")
-            print(f"{notebook.name} ...", end=" ", flush=True)
             write_text(notebook, execute(source))
-            print(f"{notebook.stat().st_size / 1e3:.0f} kB")
+            print(f"{notebook.name}: {notebook.stat().st_size / 1e3:.0f} kB", flush=True)
     except UserError as e:
         print(f"build: {e}", file=sys.stderr)
         return 2

@@ -79,6 +79,5 @@ def check_squared_relu_backward(function: Any) -> bool:
         "units that are off let the gradient through": dy * 2 * x,
         "dy is missing: this is only the operation's own derivative": 2 * on * x,
         "this is the forward: max(x, 0)**2": on * x**2,
-        "you squared the derivative of the ReLU; take the derivative of the square": dy**2 * on,
     }
     return check("my_squared_relu_backward", given, dy * 2 * x * on, mistakes)

@@ -14,8 +14,8 @@ CAPTIONS: dict[str, str] = {
     "of the paper). A falling line: a wider layer uses a smaller share. At twice the width, half "
     "the share would be the same number of units.",
     "fig4": "Each line is a depth, from its first layer to its last, at the end of the training "
-    "(figure 4 of the paper). If the lines lie on each other, what counts is a layer's place in "
-    "the stack, not its number.",
+    "(figure 4 of the paper); the axis does not begin at 0. If the lines lie on each other, what "
+    "counts is a layer's place in the stack, not its number.",
     "fig5": "As figure 2a, over the whole run and with even steps. Where a line flattens, the "
     "layer has settled; where it still falls, a longer run would be sparser (figure 5 of the "
     "paper).",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from minirelu.figures.style import (
     INK,
     LOOKS,
-    NO_LAYER,
+    color_of,
     house_style,
     layer_colors,
     layer_labels,
@@ -145,12 +145,9 @@ def write_notes(figure: Figure, notes: list[str]) -> None:
 def _draw_line(axes: Axes, each: Data) -> None:
     look = dict(LOOKS[each["look"]])
     is_histogram = "drawstyle" in look
-    color = look.pop("color", NO_LAYER)
-    if each["layer"]:
-        l, n_layers = each["layer"]
-        color = layer_colors(n_layers)[l]
+    look["color"] = color = color_of(each["look"], each["layer"])
     y = _numbers(each["y"])
-    axes.plot(each["x"], y, color=color, clip_on="marker" not in look, **look)
+    axes.plot(each["x"], y, clip_on="marker" not in look, **look)
     if each["low"]:
         axes.fill_between(
             each["x"], _numbers(each["low"]), _numbers(each["high"]),
@@ -206,8 +203,8 @@ def _legend(figure: Figure, panels: list[Data], below: bool) -> None:
     ]
     series = {each["series"]: each for each in lines if each["series"]}
     for name, each in series.items():
-        color = INK if each["layer"] else NO_LAYER
-        entries.append(Line2D([], [], **{"color": color, **LOOKS[each["look"]]}, label=name))
+        color = INK if each["layer"] else color_of(each["look"], None)
+        entries.append(Line2D([], [], **{**LOOKS[each["look"]], "color": color}, label=name))
     place = "outside lower center" if below else "outside right center"
     if entries:
         columns = min(len(entries), 4) if below else 1

@@ -6,7 +6,7 @@ import functools
 import io
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ STYLE = {
     "text.parse_math": False,  # a dollar in the name of a run is a dollar
 }
 INK = "#333333"
-NO_LAYER = "#d55e00"  # lines that belong to no layer: Okabe & Ito's vermilion, not in viridis
+# Runs, where lines belong to no layer: Okabe & Ito's colours, those that are far from viridis first
+RUN_COLORS = ("#d55e00", INK, "#cc79a7", "#e69f00", "#56b4e9")
 # How lines are drawn, by what they are; the colour is the layer's. Runs differ in dashes and marks.
 LOOKS: dict[str, dict[str, Any]] = {
     **{
@@ -55,7 +56,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "steps": {"drawstyle": "steps-post", "linewidth": 1.2},
     "silent": {"drawstyle": "steps-post", "linewidth": 1.2, "color": "#888888"},
 }
-MOST_RUNS = sum(look.startswith("run ") for look in LOOKS)
+MOST_RUNS = len(RUN_COLORS)
 
 
 def layer_colors(n_layers: int) -> list[Any]:
@@ -71,6 +72,18 @@ def layer_colors(n_layers: int) -> list[Any]:
 
     viridis = mpl.colormaps["viridis"]
     return [viridis(0.9 * l / max(1, n_layers - 1)) for l in range(n_layers)]
+
+
+def color_of(look: str, layer: Sequence[int] | None) -> Any:
+    """Colour of a line: its layer's (l, L); without one its own, or its run's.
+
+    >>> color_of("run 0", None), color_of("mark 1", None)
+    ('#d55e00', '#333333')
+    """
+    if layer:
+        return layer_colors(layer[1])[layer[0]]
+    run = RUN_COLORS[int(look.split()[1])] if look.startswith("run ") else INK
+    return LOOKS[look].get("color", run)
 
 
 def layer_labels(n_layers: int) -> list[str]:

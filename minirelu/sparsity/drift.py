@@ -8,11 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from minirelu.config import ModelConfig
-from minirelu.model.cross_entropy import cross_entropy
+from minirelu.kernels import transformer as kernels
+from minirelu.kernels.compiling import own_threads
+from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
-from minirelu.model.transformer import backward, backward_names, check_tokens, forward
+from minirelu.model.transformer import check_tokens
 
-_SEQUENCES = 8  # at a time: the reference keeps every activation of them
+_SEQUENCES = 8  # at a time
 
 
 class Drift(NamedTuple):
@@ -35,7 +38,7 @@ def drift(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> Dri
 
     Follows the analysis of arXiv 2605.17659: at initialisation the gradient on active
     pre-activations is 0 or more in expectation, so that they drift down without any help from
-    the data. Computed with the reference, :func:`minirelu.forward` and :func:`minirelu.backward`.
+    the data.
 
     Parameters
     ----------
@@ -63,28 +66,33 @@ def drift(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> Dri
     """
     tokens = check_tokens(sequences[:, :-1], config, "tokens")
     targets = check_tokens(sequences[:, 1:], config, "targets")
-    with_biases = _with_biases(params, config)  # whose gradient sums that of the pre-activations
-    names = {l: f"blocks.{l}.mlp." for l in range(config.n_layers)}
+    params = _with_biases(params, config)  # whose gradient sums that of the pre-activations
+    layers = [f"blocks.{l}.mlp." for l in range(config.n_layers)]
+    workspace, grads = Workspace(), Parameters(params.config, params.dtype)
     pre, grad, on = (np.zeros(config.n_layers) for _ in range(3))
     for first in range(0, len(tokens), _SEQUENCES):
         part = slice(first, first + _SEQUENCES)
-        keep = [*backward_names(with_biases.config), *(f"{n}hook_pre" for n in names.values())]
-        logits, acts = forward(with_biases, tokens[part], with_biases.config, keep=keep)
-        _, dlogits = cross_entropy(logits, targets[part])
-        grads = backward(with_biases, acts, dlogits, with_biases.config)
-        for l, name in names.items():
-            pre[l] += acts[name + "hook_pre"].sum(dtype=np.float64)
-            on[l] += np.count_nonzero(acts[name + "hook_post"] > 0)
+        B, T = tokens[part].shape
+        with own_threads():
+            saved = kernels.forward(params, tokens[part], params.config, "auto", workspace)
+            for l, name in enumerate(layers):
+                W_in, b_in = params[name + "W_in"], params[name + "b_in"]
+                # summed over tokens and units; linear, so that the sums can be taken first
+                x = saved.layers[l]["ln2"].sum(axis=0, dtype=np.float64)  # (C,)
+                pre[l] += x @ W_in.sum(axis=0, dtype=np.float64) + B * T * b_in.sum(dtype=float)
+                on[l] += watch(saved.mlps[l], B, T, len(W_in)).on.sum()
+            kernels.loss_forward(params, targets[part], saved, workspace)
+            kernels.backward(params, saved, params.config, workspace, grads)
+        for l, name in enumerate(layers):
             # the loss is a mean over the part's tokens; as a sum, parts can be added up
-            grad[l] += grads[name + "b_in"].sum(dtype=np.float64) * targets[part].size
-    units = np.array(config.mlp_widths) * tokens.size
+            grad[l] += grads[name + "b_in"].sum(dtype=np.float64) * B * T
     with np.errstate(invalid="ignore"):  # nothing on: 0 / 0
         mean_grad_on = grad / on
     return Drift(
-        pre / units,
+        pre / (np.array(config.mlp_widths) * tokens.size),
         mean_grad_on,
-        np.array([with_biases[n + "b_in"].mean(dtype=np.float64) for n in names.values()]),
-        np.array([with_biases[n + "W_in"].mean(dtype=np.float64) for n in names.values()]),
+        np.array([params[name + "b_in"].mean(dtype=np.float64) for name in layers]),
+        np.array([params[name + "W_in"].mean(dtype=np.float64) for name in layers]),
     )
 
 

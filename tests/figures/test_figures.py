@@ -109,6 +109,19 @@ def test_figures_draw_the_counts(finished_run):
     assert reuse["y"][-1] == pytest.approx(1 - mr.usage(counts).per_sequence[0])
 
 
+def test_silent_units_and_bins_by_hand(finished_run, monkeypatch):
+    """Of 8 units in 16 tokens: 2 silent, then on at 1, 1, 2, 3, 4 and 16 of them; 24 more at 8."""
+    times = [0, 0, 1, 1, 2, 3, 4, 16] + [8] * 24
+    post = (np.arange(16)[:, None] < np.array(times)).astype(float)[None]
+    counts = mr.UnitCounts(finished_run.config)
+    counts.update({f"blocks.{l}.mlp.hook_post": post for l in range(2)})
+    monkeypatch.setattr(mr.Run, "counts", lambda run, step: counts)
+    steps, silent = KINDS["frequencies"].data([finished_run])["panels"][1]["lines"]
+    assert silent["y"] == [2 / 32, 0] and silent["series"] == "silent on all 16 tokens"
+    assert [32 * y for y in steps["y"]] == [2, 2, 1, 24, 1, 0]
+    assert steps["x"] == [1 / 16, 2 / 16, 4 / 16, 8 / 16, 1, 2]
+
+
 def test_close_up_has_all_probes_of_the_first_steps_and_no_other(finished_run, tmp_path):
     steps = [0, 1, 2, 4, 8, 16, 32, 64, 128]
     dip = [[1.0, 1.0 - s / 100 if s < 32 else 1.0] for s in steps]
@@ -145,6 +158,15 @@ def test_seeds_are_drawn_as_mean_and_range(seeds):
     assert corners[:, 1].min() == pytest.approx(0.2) and corners[:, 1].max() == pytest.approx(0.9)
     loss = KINDS["loss"].data(seeds[:2])["panels"][0]["lines"][0]
     assert (loss["y"], loss["low"], loss["high"]) == ([4.5, 4.5], [4, 4], [5, 5])
+
+
+def test_what_no_seed_measured_is_a_gap(finished_run, tmp_path):
+    runs = []
+    for seed, values in enumerate([[None, 0.5], [None, None]]):
+        probes = [{"step": 0, "per_batch": values}]
+        runs.append(made_run(tmp_path / str(seed), finished_run, probes, train={"seed": seed}))
+    first, second = KINDS["fig1"].data(runs)["panels"][0]["lines"]
+    assert first["y"] == [None] and second["y"] == second["low"] == [0.5]
 
 
 def test_seeds_are_compared_at_the_probes_they_share(seeds):

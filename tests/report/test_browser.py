@@ -22,8 +22,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = (
     "</script><script>document.title='owned'</script> "
     "<img src=x onerror=\"document.title='owned'\"> <!-- & &lt; \x1b[31m \u202e {{ 7*7 }} '] "
-    + "word_" * 40
-    + "\n"
+    "Donaudampfschifffahrtsgesellschaftskapitaenskajuetentuerschluessellochabdeckung\n"
 )
 
 

@@ -64,7 +64,7 @@ def test_solution_is_right(source, tmp_path):
     "name, right, wrong",
     [
         ("01", "abs(best_possible - 1.00) < 0.01", "abs(best_possible - 1.10) < 0.01"),
-        ("02", "best < 1e-8", "best < 1e-15"),
+        ("02", "assert best < 1e-8", "assert best < 1e-15"),
         ("03", "correct=False)[0], 2) == 3.16", "correct=False)[0], 2) == 3.17"),
         ("04", "round(product / 1e9, 2) == 1.07", "round(product / 1e9, 2) == 1.08"),
         ("05", "B * T == 8192", "B * T == 8193"),
@@ -118,7 +118,7 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "jupytext", None)
     assert build.main(["01"]) == 2
     error = capsys.readouterr().err
-    assert "jupytext" in error and "pip install '.[tutorials]'" in error
+    assert "jupytext" in error and "pip install -e '.[tutorials]'" in error
     assert len(error.splitlines()) == 1
 
 

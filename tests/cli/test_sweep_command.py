@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import check_fails_plainly, command
 
@@ -121,6 +122,27 @@ def test_default_folder_and_one_that_is_named(text_file, tmp_path):
     assert result.stdout.splitlines()[-1].endswith("figure fig4 sweeps/fig4")
 
 
+def test_sparsity_on_workers(finished_run, tmp_path, dask_address):
+    """The counts' files are the same, whoever counted."""
+    for name, options in {
+        "here": (), "two": ("--workers", 2), "cluster": ("--scheduler", dask_address),
+    }.items():  # fmt: skip
+        counts = ("--counts", tmp_path / f"{name}.npz")
+        result = command("sparsity", finished_run.folder, *counts, *options)
+        assert result.returncode == 0, result.stderr
+    here, two, cluster = (np.load(tmp_path / f"{n}.npz") for n in ("here", "two", "cluster"))
+    for name in here.files:
+        np.testing.assert_array_equal(two[name], here[name], err_msg=name)
+        np.testing.assert_array_equal(cluster[name], here[name], err_msg=name)
+
+
+def test_sparsity_mistakes(finished_run):
+    folder = finished_run.folder
+    check_fails_plainly(command("sparsity", folder, "--workers", 0), "workers: 0")
+    both = ("--workers", 2, "--scheduler", "tcp://x:1")
+    check_fails_plainly(command("sparsity", folder, *both), "give one")
+
+
 # --- mistakes
 
 
@@ -175,8 +197,8 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
 
 def test_a_scheduler_without_workers(tmp_path):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as empty:
-        result = command("sweep", "fig3", "--scheduler", empty.scheduler_address, cwd=tmp_path)
+    with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as c:
+        result = command("sweep", "fig3", "--scheduler", c.scheduler_address, cwd=tmp_path)
     check_fails_plainly(result, "has no workers", "dask worker")
 
 
