@@ -39,7 +39,7 @@ def draw_roofline(rates: list[Rate], matmul_flops: float, copy_bytes: float, tit
     ridge, roof = matmul_flops / copy_bytes, matmul_flops / 1e9
     axes.plot([low, ridge, high], [low * copy_bytes / 1e9, roof, roof], color=INK, linewidth=1.4)
     product = f"matrix product: {roof:.0f} GFLOP/s"
-    axes.text(high / 1.1, roof * 1.06, product, fontsize=9, color=INK, ha="right")
+    axes.text(high / 1.1, roof * 1.5, product, fontsize=9, color=INK, ha="right")
     copy = f"copy: {copy_bytes / 1e9:.0f} GB/s"
     axes.text(ridge / 1.4, roof / 1.25, copy, fontsize=9, color=INK, ha="right")
     for i, r in enumerate(rates):
@@ -58,10 +58,8 @@ def draw_roofline(rates: list[Rate], matmul_flops: float, copy_bytes: float, tit
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
-    axes.set_ylim(min(y) / 2, roof * 1.6)
-    axes.set_yticks(
-        [t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(y) / 2 < t < roof * 1.6]
-    )
+    axes.set_ylim(min(y) / 2, roof * 2)
+    axes.set_yticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(y) / 2 < t < roof * 2])
     axes.yaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("arithmetic intensity: FLOP per byte that must move")
