@@ -60,6 +60,7 @@ def draw_roofline(rates: list[Rate], matmul_flops: float, copy_bytes: float, tit
     axes.set_xlim(low, high)
     axes.set_ylim(min(y) / 2, roof * 2)
     axes.set_yticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if min(y) / 2 < t < roof * 2])
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("arithmetic intensity: FLOP per byte that must move")
