@@ -3,12 +3,12 @@
 #
 # **What you will be able to do.** Take eight tokens through a whole Transformer with a few lines
 # of NumPy for each step, name the shape of every array on the way, read an attention pattern, and
-# say what one hidden unit of an MLP looks for.
+# say what one hidden unit of an MLP (multi-layer perceptron) looks for.
 #
 # **Time.** About 30 minutes of reading, a few seconds of computing.
 #
 # **You need** Python, and what a matrix product is. Nothing else: every other word is explained
-# where it comes up.
+# where it comes up, or in the [glossary](glossary.md).
 #
 # A Transformer reads a text and says, after every piece of it, which piece may come next. It does
 # this with a chain of simple operations, none of which is longer than five lines. Here you write
@@ -39,10 +39,11 @@ np.set_printoptions(precision=2, suppress=True, linewidth=100)
 # %%
 rng = np.random.default_rng(1)
 COLOURS = ["red", "blue", "green", "black"]
+BRACKETS = ["()", "[]", "{}"]
 
 
 def make_line() -> str:
-    opening, closing = ["()", "[]", "{}"][rng.integers(3)]
+    opening, closing = BRACKETS[rng.integers(len(BRACKETS))]
     return opening + " ".join(rng.choice(COLOURS, 5)) + closing + "\n"
 
 
@@ -69,6 +70,7 @@ print(ids[:8])
 
 assert tokenizer.decode(list(ids)) == text  # nothing is lost
 assert len(ids) == 8 * 400  # eight tokens a line
+assert tokenizer.encode("\n[") == [199, 59]  # two numbers that the text below speaks of
 
 # %% [markdown]
 # Every line is exactly eight tokens: bracket, five colours, bracket, line feed. A colour after a
@@ -92,9 +94,12 @@ for t in range(T):
 #
 # An untrained model's arrays are noise. So we train a tiny one first. How that works is the
 # subject of tutorials 2 and 3: take the next cell on trust. It shows the model sixteen lines at a
-# time, 300 times, and moves every weight a little so that the *loss* falls, a number that says
-# how wrong the guesses are. The last lines of the text are kept from it, and the very last one is
-# ours.
+# time, 300 times, and moves every *weight* (a number that training chooses) a little so that the
+# *loss* falls, a number that says how wrong the guesses are. The last lines of the text are kept
+# from it. The last but one is ours: the very last has no next line for its line feed to guess.
+#
+# The words of this table are explained below, each where it is needed. Skip it now, and come back
+# when you meet a letter.
 #
 # | letter | what it counts | here | name in the library |
 # |---|---|---|---|
@@ -108,6 +113,7 @@ for t in range(T):
 
 # %%
 C, H, D, F, L = 8, 2, 4, 12, 1
+as_printed = (len(COLOURS), len(BRACKETS), H) == (4, 3, 2)  # what the text says is about these
 config = mr.ModelConfig(
     n_layers=L, n_heads=H, d_model=C, d_mlp=F, n_ctx=T, d_vocab=V, init="nanodo"
 )
@@ -119,6 +125,8 @@ for step in range(1, 301):
     adam_step(params.flat, grads.flat, m.flat, v.flat, step, 0.01, 0.9, 0.99, 1e-8, 0.0)
     if step in (1, 10, 100, 300):
         print(f"step {step:3}: loss {loss:.2f}")
+        if step == 1:
+            first_loss = loss
 print(mr.n_params(config), "weights, in", len(params), "arrays")
 assert mr.n_params(config) < 3000
 
@@ -145,8 +153,9 @@ def equal(mine: np.ndarray, name: str) -> None:
 # %% [markdown]
 # ## Embedding: a vector for each token
 #
-# The number of a token means nothing: token 91 is not "more" than token 40. So each token gets a
-# vector of `C` numbers of its own, which training chooses: row `tokens[t]` of the matrix `W_E`.
+# The number of a token means nothing: above, the line feed is token 199 and a bracket is token 59,
+# but a line feed is not "more" than a bracket. So each token gets a vector of `C` numbers of its
+# own, which training chooses: row `tokens[t]` of the matrix `W_E`.
 #
 # Attention, below, looks at a *set* of vectors and would not notice their order. So each position
 # adds a vector of its own as well: row `t` of `W_pos`.
@@ -227,7 +236,7 @@ for h in range(H):
     scores[h] = q[:, h] @ k[:, h].T / math.sqrt(D)
 later = np.arange(T)[None, :] > np.arange(T)[:, None]  # (T, T): the key is later than the query
 scores[:, later] = -np.inf
-print(scores[1])
+print(scores[-1])  # of the last head
 equal(scores, "blocks.0.attn.hook_attn_scores")
 
 # %% [markdown]
@@ -249,7 +258,7 @@ assert np.allclose(pattern.sum(axis=-1), 1)
 assert np.all(pattern[:, later] == 0)  # exactly: nothing leaks from the future
 
 figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-for h, axes in enumerate(figure.subplots(1, H)):
+for h, axes in enumerate(figure.subplots(1, H, squeeze=False)[0]):
     axes.imshow(pattern[h], cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(T), labels, rotation=60)
     axes.set_yticks(range(T), labels)
@@ -261,22 +270,34 @@ for h, axes in enumerate(figure.subplots(1, H)):
         for j in range(i + 1):
             colour = "white" if pattern[h, i, j] > 0.6 else "black"
             axes.text(j, i, f"{pattern[h, i, j]:.1f}", ha="center", va="center", color=colour)
+        axes.axhspan(  # what comes later is forbidden, which is not the same as a small share
+            i - 0.5,
+            i + 0.5,
+            (i + 1) / T,
+            1,
+            facecolor="lightgrey",
+            edgecolor="grey",
+            hatch="///",
+            lw=0,
+        )
 show(figure)
 
 # %% [markdown]
-# Read it row by row: each row is one position, and says how its attention is spread. The first
-# row has only itself to look at. Now row 5, the last colour, where the closing bracket is to be
+# Read it row by row: each row is one position, and says how its attention is spread. Hatched
+# cells are forbidden: those keys come later. The first row has only itself to look at. Now
+# row 5, the last colour, where the closing bracket is to be
 # guessed: one of the heads looks at position 0, the opening bracket, with most of its
 # attention. Nobody told it to. It is what lowered the loss.
 
 # %%
 at_bracket = pattern[:, 5, 0]  # (H,)
 print("attention from position 5 to the opening bracket, by head:", at_bracket)
-assert at_bracket.max() > 0.5  # evenly spread it would be 1/6
+assert not as_printed or at_bracket.max() > 0.5  # evenly spread it would be 1/6
 
 # %% [markdown]
-# Each position now collects the values of all others, weighted by its row of the pattern. The `H`
-# results are laid side by side again and mixed by one more matrix, `W_O`. The result is added to
+# Each position now collects the values of itself and of the earlier positions, weighted by its
+# row of the pattern. The `H` results are
+# laid side by side again and mixed by one more matrix, `W_O`. The result is added to
 # the residual stream.
 
 # %%
@@ -328,7 +349,8 @@ assert np.allclose(in_one_line, mlp_out)
 figure = Figure(figsize=(7.2, 4.0), layout="constrained")
 axes = figure.subplots()
 image = axes.imshow(np.where(post > 0, post, np.nan), cmap="viridis_r", vmin=0)
-axes.set_yticks(range(T), labels)
+places = [f"{t}: {labels[t]}" for t in range(T)]  # position and token
+axes.set_yticks(range(T), places)
 axes.set_xticks(range(F))
 axes.set(title="hook_post: what each hidden unit says at each token", xlabel="hidden unit j")
 axes.grid(False)
@@ -336,13 +358,25 @@ figure.colorbar(image, label="activation")
 show(figure)
 
 for j in range(F):
-    where = [labels[t] for t in range(T) if post[t, j] > 0]
-    print(f"unit {j:2} is on at: {' '.join(where) or 'none of these tokens'}")
+    where = [places[t] for t in range(T) if post[t, j] > 0]
+    print(f"unit {j:2} is on at  {'   '.join(where) or 'none of these tokens'}")
 
 # %% [markdown]
-# Most units are on at some of the tokens and off at the others. Some seem to look for colours,
-# some for brackets, some for one token. Most of the picture is white: at a token, a minority of
-# the units is on.
+# Most units are on at some of the tokens and off at the others. Most of the picture is white: at
+# each token half of the units or fewer are on.
+#
+# What does a unit look for? Eight tokens cannot say. Take unit 6: here it is on at one ` red` and
+# off at the two before it, which are the same token. So it does not look for red. The cell below
+# asks all lines of the text at which positions a unit is on:
+#
+# - unit 6 is on at every position 5 and nowhere else, whatever the colour: it says that the
+#   bracket is to be closed now;
+# - unit 1 is on at every colour and every closing bracket, positions 1 to 6, and nearly never at
+#   the two tokens outside;
+# - unit 11 is on at every opening bracket and every line feed, and hardly ever at a colour.
+#
+# That a detector is so easy to name is luck, and owed to a text with so simple a rule. Look at
+# unit 7: on at some of the tokens in the middle, and no plain word says which.
 #
 # A unit that is on at none of them is *silent on these 8 tokens*. No more than that is known of
 # it: on another line it may well be on. The cell below counts silent units once for this line and
@@ -354,7 +388,17 @@ for j in range(F):
 
 # %%
 _, acts_of_text = mr.forward(params, sequences[:, :-1], config)
-post_of_text = acts_of_text["blocks.0.mlp.hook_post"].reshape(-1, F)  # (N, F)
+post_of_text = acts_of_text["blocks.0.mlp.hook_post"]  # (S, T, F), S lines
+share_at = (post_of_text > 0).mean(axis=0)  # (T, F): share of the lines
+for j in (1, 6, 7, 11):
+    print(f"unit {j:2} is on, by position:", "  ".join(f"{share:4.0%}" for share in share_at[:, j]))
+if as_printed:
+    assert ((post > 0).sum(axis=1) <= F / 2).all()  # half of the units or fewer
+    assert share_at[5, 6] > 0.9 and np.delete(share_at[:, 6], 5).max() < 0.1
+    assert share_at[1:7, 1].min() > 0.9 and share_at[[0, 7], 1].max() < 0.1
+    assert share_at[[0, 7], 11].min() > 0.9 and share_at[1:6, 11].max() < 0.3
+
+post_of_text = post_of_text.reshape(-1, F)  # (N, F)
 silent_line, silent_text = (int(np.sum(~(a > 0).any(axis=0))) for a in (post, post_of_text))
 print(f"silent on these {T} tokens: {silent_line} of {F} units;", end=" ")
 print(f"on the {len(post_of_text)} tokens of the text: {silent_text}")
@@ -362,7 +406,7 @@ assert silent_text <= silent_line
 
 share_off = np.mean(post == 0)
 print(f"exactly 0: {share_off:.0%} of hook_post")
-assert 0.5 < share_off < 0.9
+assert not as_printed or 0.5 < share_off < 0.9
 
 t = 5
 on = np.flatnonzero(post[t] > 0)
@@ -422,14 +466,22 @@ print(f"loss of the line: {losses.mean():.2f}")
 # `log(4)`, and the next line's bracket better than 1 in 3. Five colours and one bracket of eight
 # tokens: no model can stay below about 1.00 on average over a long text. The other end: one that
 # gives each of the `V` tokens the same chance pays `log(V)`, about 5.6.
+#
+# The losses printed during training lie about between the two, but not strictly. Confident random
+# guesses can be worse than `log(V)`, as at step 1; and one small batch can be lucky, as the one of
+# step 300 is if its loss is below the best possible.
 
 # %%
-best_possible = (5 * math.log(4) + math.log(3)) / 8
+best_possible = (5 * math.log(len(COLOURS)) + math.log(len(BRACKETS))) / 8
 guessing = math.log(V)
 print(f"best possible {best_possible:.2f}, guessing blindly {guessing:.2f}")
-assert abs(best_possible - 1.00) < 0.01 and abs(guessing - 5.6) < 0.1
-assert best_possible - 0.3 < losses.mean() < 1.5
-assert losses[5:7].max() < 0.5  # the closing bracket and the line feed are known
+print(f"in training: step 1 {first_loss:.2f}, step 300 {loss:.2f}")
+assert not as_printed or (first_loss > guessing and abs(loss - best_possible) < 0.2)
+assert abs(guessing - 5.6) < 0.1
+if as_printed:
+    assert abs(best_possible - 1.00) < 0.01
+    assert best_possible - 0.3 < losses.mean() < 1.5
+    assert losses[5:7].max() < 0.5  # the closing bracket and the line feed are known
 
 # %% [markdown]
 # ## The whole model, once more
@@ -473,7 +525,8 @@ assert abs(fresh_loss - math.log(V)) < 0.2
 # %% [markdown]
 # ## Exercises
 #
-# Fill in the functions, run the cell, and read what the check says. Solutions are in
+# Fill in the functions, run the cell, and read what the check says. Take all sizes from the
+# shapes of the arguments: the check uses others than the tutorial. Solutions are in
 # `solutions/01_a_transformer_by_hand.py`.
 #
 # **1. Attention.** Write the pattern of one head: shares of attention, from the head's queries
@@ -483,7 +536,7 @@ assert abs(fresh_loss - math.log(V)) < 0.2
 
 
 def my_pattern(q: np.ndarray, k: np.ndarray) -> np.ndarray | None:
-    """(T, D) and (T, D) to (T, T)."""
+    """(T, D) and (T, D) to (T, T); take T and D from q.shape, the check uses others."""
     return None  # your lines here
 
 
@@ -500,13 +553,14 @@ _ = check_share_on(share_on, post)
 
 # %% [markdown]
 # **3. Loss.** Write the loss of each token, in nats, from logits and targets. Logits may be
-# large: `np.exp(1000)` is infinite, and your loss should not be.
+# large: `np.exp(1000)` is infinite, `-np.log(0)` too, and your loss should not be. So take the log
+# before you divide: `log(exp(a) / sum) = a - log(sum)`.
 
 # %%
 
 
 def my_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
-    """(T, V) and (T,) to (T,)."""
+    """(T, V) and (T,) to (T,); take T and V from logits.shape, the check uses others."""
     return None  # your lines here
 
 
@@ -516,7 +570,8 @@ _ = check_losses(my_losses)
 # ## What to try next
 #
 # - Give the model four brackets instead of three, or two colours instead of four, and predict the
-#   best possible loss before you run it.
+#   best possible loss before you run it. (What the text says of single units and shares is then
+#   no longer checked: see `as_printed`.)
 # - Set `H, D = 1, 8`. Can one head still find the bracket?
 # - Set one row of `W_in` and its `b_in` to 0. That unit is off for ever. How much does the loss
 #   of the line change, and for which units hardly at all?

@@ -28,8 +28,12 @@ def check_pattern(function: Any) -> bool:
             "you set later positions to 0 after the softmax: rows no longer add up to 1": np.where(
                 later, 0.0, _shares(scores)
             ),
+            "neither the mask nor the division by sqrt(D) is there": _shares(scores * np.sqrt(3)),
             "the mask hides the earlier positions instead of the later ones": _shares(
                 np.where(later.T, -np.inf, scores)
+            ),
+            "the mask is the wrong way round: it leaves only later positions": _shares(
+                np.where(later, scores, -np.inf)
             ),
             "a position is not allowed to look at itself": _without_self(scores),
             "the shares add up to 1 over the queries (axis 0), not over the keys": _shares(
@@ -51,6 +55,7 @@ def check_share_on(given: Any, post: np.ndarray) -> bool:
         {
             "you counted the units; divide by their number": on.sum(axis=1),
             "this is for each unit the share of tokens; the other axis is wanted": on.mean(axis=0),
+            "you divided by the number of tokens, not of units": on.sum(axis=1) / len(on),
             "you counted the units that are off": 1 - on.mean(axis=1),
             "0 counts as on; it is off": (post >= 0).mean(axis=1),
             "this is one number for all tokens; one for each is wanted": on.mean(),
@@ -90,7 +95,24 @@ def check_losses(function: Any) -> bool:
         return False
     shifted = 1000 * (logits - logits.max(axis=-1, keepdims=True))
     expected = np.log(np.exp(shifted).sum(axis=-1)) - shifted[np.arange(6), targets]
-    return check("my_losses with large logits", large, expected)
+    with np.errstate(all="ignore"):
+        log_of_0 = -np.log(_shares(1000 * logits)[np.arange(6), targets])
+        e = np.exp(1000 * logits)
+        overflow = e / e.sum(axis=-1, keepdims=True)  # inf / inf is NaN
+        overflow = -np.log(overflow[np.arange(6), targets])
+        log_of_inf = np.log(e.sum(axis=-1)) - 1000 * logits[np.arange(6), targets]
+    return check(
+        "my_losses with large logits",
+        large,
+        expected,
+        {
+            "a share became 0, and you took its log: use log(exp(a) / sum) = a - log(sum)": (
+                log_of_0
+            ),
+            "exp overflowed: subtract the largest logit of each position first": overflow,
+            "the sum of exp overflowed: subtract the largest logit of each position": log_of_inf,
+        },
+    )
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

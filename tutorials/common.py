@@ -153,7 +153,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     with np.errstate(all="ignore"):
         scale = np.abs(b[np.isfinite(b)]).max(initial=0)
-        return bool(np.allclose(a, b, rtol=RTOL, atol=RTOL * scale))
+        return bool(np.allclose(a, b, rtol=RTOL, atol=RTOL * scale, equal_nan=True))
 
 
 def _common_factor(a: np.ndarray, b: np.ndarray) -> float | None:

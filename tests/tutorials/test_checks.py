@@ -203,7 +203,7 @@ def log_p(logits, targets):
         (lambda z, t: -np.log(softmax(z, axis=0)[np.arange(6), t]), "over the positions"),
         (
             lambda z, t: -np.log((np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))[range(6), t]),
-            "NaN or infinite",
+            "exp overflowed",
         ),
     ],
 )
@@ -254,3 +254,24 @@ def test_unembedding_backward(answer, words, capsys):
 def test_squared_relu_backward(answer, words, capsys):
     assert checks_02.check_squared_relu_backward(answer) is (words == "right.")
     assert words in said(capsys)
+
+
+def test_hints_of_tutorial_1_for_masks_axes_and_large_logits(capsys):
+    def reversed_mask(q, k):
+        later = np.triu(np.ones((len(q), len(q)), dtype=bool), 1)
+        with np.errstate(all="ignore"):
+            return checks_01._shares(np.where(later, q @ k.T / np.sqrt(q.shape[1]), -np.inf))
+
+    assert not checks_01.check_pattern(reversed_mask)
+    assert "wrong way round" in said(capsys)
+    assert not checks_01.check_pattern(lambda q, k: checks_01._shares(q @ k.T))
+    assert "neither the mask nor" in said(capsys)
+    post = np.maximum(np.random.default_rng(0).normal(size=(8, 12)), 0)
+    assert not checks_01.check_share_on((post > 0).sum(axis=1) / 8, post)
+    assert "number of tokens" in said(capsys)
+
+    def log_of_share(logits, targets):
+        return -np.log(checks_01._shares(logits)[np.arange(len(targets)), targets])
+
+    assert not checks_01.check_losses(log_of_share)
+    assert "took its log" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from checks_01 import check_losses, check_pattern, check_share_on
 
 
 def my_pattern(q: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """(T, D) and (T, D) to (T, T)."""
+    """(T, D) and (T, D) to (T, T); take T and D from q.shape, the check uses others."""
     T, D = q.shape
     scores = q @ k.T / np.sqrt(D)  # (T, T)
     scores[np.arange(T)[None, :] > np.arange(T)[:, None]] = -np.inf
@@ -28,7 +28,7 @@ assert check_share_on(share_on, post)
 
 
 def my_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(T, V) and (T,) to (T,)."""
+    """(T, V) and (T,) to (T,); take T and V from logits.shape, the check uses others."""
     # log(exp(a) / sum) = a - log(sum): no exp of a large number, and no log of 0
     shifted = logits - logits.max(axis=-1, keepdims=True)  # (T, V)
     log_sum = np.log(np.exp(shifted).sum(axis=-1))  # (T,)
