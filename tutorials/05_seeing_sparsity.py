@@ -224,8 +224,9 @@ show(figure)
 
 # %% [markdown]
 # **Figure 1.** Every layer starts with all of its units in use. Then the lines part. Layer 0 keeps
-# nearly all. The later layers lose a good part of theirs within the first 32 steps, and all three
-# get a good part of that back: a dip, deeper towards the end of the model.
+# nearly all. The later layers lose a good part of theirs within the first 32 steps. The last two
+# get a good part of that back, and with this seed layer 1 does, too: a dip, deeper
+# towards the end of the model.
 #
 # The dip is early. A probe every 50 steps would not have shown how it begins: by step 16, most of
 # the fall is over.
@@ -242,7 +243,7 @@ assert lowest[L - 1] < 0.75 and lowest[L - 1] < lowest[1]
 lost = 1 - lowest[1:]  # layers 1 to 3
 back = (batch_use[-1, 1:] - lowest[1:]) / lost
 print("of what layers 1 to 3 lost, back at the end:", [f"{x:.0%}" for x in back])
-assert (lost > 0.15).all() and (back > 0.25).all()
+assert (lost > 0.15).all() and (back[1:] > 0.25).all()
 by_16 = (1 - batch_use[list(steps).index(16), 1:]) / lost
 assert (by_16 > 0.5).all()  # most of the fall
 
@@ -400,7 +401,7 @@ if check_fires_on(fires_on):
 # %% [markdown]
 # ## What to try next
 #
-# * Another seed: add `"seed": 1` to the settings of section 1. Which of the lines stay, which were
+# * Another seed: put `"seed": 1` into `"train"` in section 1. Which of the lines stay, which were
 #   chance?
 # * Longer, wider: `minirelu train` runs a larger model for a few minutes and writes all of these
 #   figures, and a list of every unit with what it fires on, into one page.
