@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import call, check
+from common import call, check, same
 
 
 def _made_up(seed: int) -> np.ndarray:
@@ -16,8 +16,20 @@ def _made_up(seed: int) -> np.ndarray:
     return on
 
 
+def _is(found: Any, expected: float) -> bool:
+    """Whether an answer, which may be anything, is this number."""
+    try:
+        number = np.asarray(found)
+        return number.dtype.kind in "buif" and same(number, np.asarray(expected))
+    except Exception:  # ragged lists, strings, objects with an __array__ of their own
+        return False
+
+
 def check_per_batch(given: Any) -> bool:
-    """Exercise 1: a function, tried with batches of 2 sequences (and one left over)."""
+    """Exercise 1: a function, tried with batches of 2 sequences (and one left over).
+
+    If that is right, also where batches fill the sequences exactly: with three, and with one.
+    """
     o = _made_up(1)
     T = o.shape[1]
     size = 2 * T + 3  # tokens: 2 whole sequences
@@ -27,6 +39,17 @@ def check_per_batch(given: Any) -> bool:
 
     def shares(n: int, stop: int) -> list[float]:
         return [o[b : b + n].any(axis=(0, 1)).mean() for b in range(0, stop, n)]
+
+    if _is(found, np.mean(shares(2, 6))):
+        for sequences, n in ((6, 2), (7, 7)):
+            returned, exact = call("per_batch_of", given, o[:sequences], n * T)
+            if not returned:
+                return False
+            parts = shares(n, sequences)
+            if not _is(exact, np.mean(parts)):
+                dropped = np.mean(parts[:-1]) if len(parts) > 1 else np.nan
+                hint = "the last batch is left out where the batches fill all sequences exactly"
+                return check("per_batch_of", exact, np.mean(parts), {hint: dropped})
 
     flat = o.reshape(-1, o.shape[2])
     return check(
@@ -63,6 +86,8 @@ def check_unused(given: Any) -> bool:
             "this is what was used, not what was not": 1 - unused,
             "this is what each token leaves unused by itself: add up over the tokens before": 1
             - o.mean(axis=(0, 2)),
+            "a unit is counted again each time it fires: > 0 is missing": 1
+            - np.cumsum(o, axis=1).mean(axis=(0, 2)),
             "it starts at t = 0, before any token; the first entry is for t = 1": np.concatenate(
                 [[1.0], unused[:-1]]
             ),

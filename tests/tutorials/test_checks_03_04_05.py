@@ -202,6 +202,18 @@ def batches(o, batch_tokens, rest=False):
     return [o[b : b + n].any(axis=(0, 1)).mean() for b in range(0, stop, n)]
 
 
+def last_dropped(o, batch_tokens):
+    """Right only where a rest is left over."""
+    n = batch_tokens // o.shape[1]
+    return np.mean([o[b : b + n].any(axis=(0, 1)).mean() for b in range(0, len(o) - n, n)])
+
+
+def one_batch_fails(o, batch_tokens):
+    """Right only where there is more than one batch."""
+    shares = batches(o, batch_tokens)
+    return np.mean(shares) if len(shares) > 1 else 0.0
+
+
 def cut_anywhere(o, batch_tokens):
     flat = o.reshape(-1, o.shape[2])
     stops = range(batch_tokens, len(flat) + 1, batch_tokens)
@@ -216,6 +228,8 @@ def cut_anywhere(o, batch_tokens):
         (lambda o, n: o.any(axis=1).mean(), "use per sequence"),
         (lambda o, n: o.mean(), "use per token"),
         (lambda o, n: np.mean(batches(o, n, rest=True)), "unfilled rest"),
+        (last_dropped, "the last batch is left out where the batches fill all sequences exactly"),
+        (one_batch_fails, "The number is another one"),
         (cut_anywhere, "within a sequence"),
         (batches, "take their mean"),
         (lambda o, n: 1 - np.mean(batches(o, n)), "silent"),
@@ -236,6 +250,7 @@ def used(o):
         (lambda o: (~used(o)).mean(axis=(0, 2)), "right."),
         (lambda o: used(o).mean(axis=(0, 2)), "what was used"),
         (lambda o: (~o).mean(axis=(0, 2)), "by itself"),
+        (lambda o: 1 - np.cumsum(o, axis=1).mean(axis=(0, 2)), "> 0 is missing"),
         (lambda o: np.append(1, (~used(o)).mean(axis=(0, 2))[:-1]), "first entry is for t = 1"),
         (lambda o: (~used(o.any(axis=0)[None])).mean(axis=(0, 2)), "over sequences, too"),
         (lambda o: (~used(o)).mean(axis=2), "mean over sequences is missing"),
