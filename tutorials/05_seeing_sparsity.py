@@ -269,8 +269,9 @@ show(figure)
 # where a model knows how frequent tokens are, and needs no input for that.
 #
 # Later, units begin to tell tokens apart. Most of that comes after the picture's end: at step 128,
-# the median used unit of the later layers is still on at about half of the positions. At the end of
-# the run it is on at less than a third. Now units fire rarely, and few are on at a time.
+# the median used unit of the later layers is on at about half of the positions (the middle one of
+# these layers, that is; seeds differ). At the end of the run it is on at less than a third. Now units
+# fire rarely, and few are on at a time.
 
 # %%
 token_use, steady = recorded["per_token"], recorded["median_in_sequence_used"]
@@ -284,8 +285,8 @@ assert steady[at_16, 0] < 0.75
 at_128 = list(steps).index(128)
 for when, row in (("at step 128", steady[at_128]), ("at the end", steady[-1])):
     print(f"{when}, it is on at", [f"{x:.0%}" for x in row])
-assert (abs(steady[at_128, 1:] - 0.5) < 0.25).all() and (steady[-1, 1:] < 1 / 3).all()
-assert (steady[at_128, 1:] > steady[-1, 1:] + 0.1).all()
+assert 0.3 < np.median(steady[at_128, 1:]) < 0.7 and (steady[-1, 1:] < 1 / 3).all()
+assert (steady[at_128, 1:] > steady[-1, 1:]).all()
 
 # %%
 figure = Figure(figsize=(7.2, 4.2), layout="constrained")
