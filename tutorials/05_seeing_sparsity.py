@@ -270,8 +270,8 @@ show(figure)
 #
 # Later, units begin to tell tokens apart. Most of that comes after the picture's end: at step 128,
 # the median used unit of the later layers is on at about half of the positions (the middle one of
-# these layers, that is; seeds differ). At the end of the run it is on at less than a third. Now units
-# fire rarely, and few are on at a time.
+# these layers, that is; seeds differ). At the end of the run it is on at less than a third. Now
+# units fire rarely, and few are on at a time.
 
 # %%
 token_use, steady = recorded["per_token"], recorded["median_in_sequence_used"]
