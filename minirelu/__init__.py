@@ -33,9 +33,9 @@ _HOME = {
     "UnitCounts": "minirelu.sparsity.counts",
     "usage": "minirelu.sparsity.usage",
     "in_sequence_percentile": "minirelu.sparsity.usage",
-    "Workspace": "minirelu.kernels.workspace",
-    "Run": "minirelu.training.run",
-    "create_run": "minirelu.training.prepare",
+    "Workspace": "minirelu.model.workspace",
+    "Run": "minirelu.runs.run",
+    "create_run": "minirelu.runs.prepare",
     "train": "minirelu.training.trainer",
 }
 __all__ = ["__version__", *_HOME]
@@ -55,13 +55,13 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from minirelu.config import Config, ModelConfig, TextConfig, TrainConfig
     from minirelu.errors import UserError
-    from minirelu.kernels.workspace import Workspace
     from minirelu.model.cross_entropy import cross_entropy
     from minirelu.model.generate import generate
     from minirelu.model.parameters import Parameters, init_params, n_params
     from minirelu.model.transformer import backward, forward, loss_and_grads
+    from minirelu.model.workspace import Workspace
+    from minirelu.runs.prepare import create_run
+    from minirelu.runs.run import Run
     from minirelu.sparsity.counts import UnitCounts
     from minirelu.sparsity.usage import in_sequence_percentile, usage
-    from minirelu.training.prepare import create_run
-    from minirelu.training.run import Run
     from minirelu.training.trainer import train

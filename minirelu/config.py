@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from minirelu.errors import UserError, nearest, one_line, shown
+from minirelu.model.activation_functions import (
+    ActFn,
+    act_fn_names,
+    act_fn_settings,
+    activation_function,
+)
 from minirelu.settings import Checked, setting
 
 if sys.version_info >= (3, 11):
@@ -64,6 +70,15 @@ class ModelConfig(Checked):
         choices=("gpt2", "nanodo"),
     )
     ln_eps: float = setting(float, "Layer norm's epsilon.", default=1e-5, low=1e-12, high=1.0)
+    act_fn: str = setting(
+        str,
+        "Activation function of the MLPs.",
+        default="relu",
+        choices=act_fn_names(),
+    )
+    act_k: int = setting(
+        int, "Hidden units that topk keeps at each token.", default=64, low=1, high=1 << 22
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +92,16 @@ class ModelConfig(Checked):
                 f"d_mlp: {len(self.d_mlp)} numbers for {self.n_layers} layers; "
                 "give one number, or one per layer"
             )
+        if "act_k" in act_fn_settings(self.act_fn) and self.act_k > min(self.mlp_widths):
+            raise UserError(
+                f"act_k: {self.act_k} units cannot be kept of d_mlp {min(self.mlp_widths)}; "
+                "choose a smaller one"
+            )
+
+    @property
+    def activation(self) -> ActFn:
+        """The activation function ``act_fn``, with its settings filled in."""
+        return activation_function(self.act_fn, **vars(self))
 
     @property
     def d_head(self) -> int:

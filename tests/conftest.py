@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import minirelu as mr
-from minirelu.training.prepare import create_run
-from minirelu.training.run import MEASURES
+from minirelu.runs.prepare import create_run
+from minirelu.runs.run import MEASURES
 
 # Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
 ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)

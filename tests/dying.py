@@ -9,8 +9,8 @@ from unittest import mock
 import numpy as np
 from conftest import ODD, random_params
 
+from minirelu.sweeps.running import train_run
 from minirelu.training import trainer
-from minirelu.training.sweep_running import train_run
 
 
 def die_once(marker: Path) -> None:

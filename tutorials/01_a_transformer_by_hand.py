@@ -462,7 +462,7 @@ assert np.isclose(losses.mean(), loss_library)
 print(f"loss of the line: {losses.mean():.2f}")
 
 # %% [markdown]
-# Is that good? A yardstick helps. Nobody can guess a colour better than 1 in 4, which costs
+# Is that good? A baseline helps. Nobody can guess a colour better than 1 in 4, which costs
 # `log(4)`, and the next line's bracket better than 1 in 3. Five colours and one bracket of eight
 # tokens: no model can stay below about 1.00 on average over a long text. The other end: one that
 # gives each of the `V` tokens the same chance pays `log(V)`, about 5.6.
@@ -576,7 +576,7 @@ _ = check_losses(my_losses)
 # - Set one row of `W_in` and its `b_in` to 0. That unit is off for ever. How much does the loss
 #   of the line change, and for which units hardly at all?
 # - The library's own version of these steps is in `minirelu/model/`: `attention.py`,
-#   `relu_mlp.py`, `layernorm.py`, `transformer.py`. You can read all of it now, the forward half
+#   `mlp.py`, `layernorm.py`, `transformer.py`. You can read all of it now, the forward half
 #   at least.
 # - Tutorial 2 goes through the same steps backwards: how much does the loss change if a weight
 #   changes?

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 import minirelu as mr
 from minirelu.model import attention as library_attention
 from minirelu.model import layernorm as library_layernorm
-from minirelu.model import relu_mlp as library_mlp
+from minirelu.model import mlp as library_mlp
 
 rng = np.random.default_rng(0)
 np.set_printoptions(precision=3, suppress=True, linewidth=100)
@@ -226,11 +226,11 @@ x, dy = rng.normal(size=(N, C)), rng.normal(size=(N, C))
 W_in, W_out = rng.normal(size=(F, C)), rng.normal(size=(F, C))
 b_in, b_out = rng.normal(size=F), rng.normal(size=C)
 b_in[2] = -100.0  # unit 2 is off at every token
-y, saved = library_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+y, saved = library_mlp.mlp_forward(x, W_in, b_in, W_out, b_out)
 mine = mlp_backward(dy, x, W_in, b_in, W_out)
-theirs = library_mlp.relu_mlp_backward(dy, W_in, W_out, saved)
+theirs = library_mlp.mlp_backward(dy, W_in, W_out, saved)
 assert all(np.allclose(a, b) for a, b in zip(mine, theirs, strict=True))
-f = lambda: (library_mlp.relu_mlp_forward(x, W_in, b_in, W_out, b_out)[0] * dy).sum()
+f = lambda: (library_mlp.mlp_forward(x, W_in, b_in, W_out, b_out)[0] * dy).sum()
 variables = {"x": x, "W_in": W_in, "b_in": b_in, "W_out": W_out, "b_out": b_out}
 check(f, {name: (variables[name], mine[i]) for i, name in enumerate(variables)})
 

@@ -393,7 +393,7 @@ print("largest difference:", np.abs(np.subtract(losses[:16], theirs)).max())
 # %% [markdown]
 # ## 7. Has it learned anything?
 #
-# A loss alone says little; it needs yardsticks, models so simple that one can write them down:
+# A loss alone says little; it needs baselines, models so simple that one can write them down:
 #
 # * **uniform**: all 512 tokens are equally likely. The loss is ln 512 = 6.24 nats.
 # * **unigram**: tokens are as likely as they are frequent in the training text.
@@ -403,23 +403,23 @@ print("largest difference:", np.abs(np.subtract(losses[:16], theirs)).max())
 # be looking further back than one token; that needs attention, or something like it.
 
 # %%
-yardsticks = run.corpus["yardsticks"]
-for name, nats in yardsticks.items():
+baselines = run.corpus["baselines"]
+for name, nats in baselines.items():
     passed = [step for step, loss in test_losses.items() if loss < nats]
     print(f"{name:8} {nats:.2f} nats, passed by step {min(passed)}")
-assert round(yardsticks["uniform"], 2) == 6.24
-assert 0 < test_losses[0] - yardsticks["uniform"] < 1  # untrained: a bit worse than uniform
-assert abs(test_losses[40] - yardsticks["unigram"]) < 0.3  # the pause
-assert test_losses[100] < yardsticks["unigram"]
+assert round(baselines["uniform"], 2) == 6.24
+assert 0 < test_losses[0] - baselines["uniform"] < 1  # untrained: a bit worse than uniform
+assert abs(test_losses[40] - baselines["unigram"]) < 0.3  # the pause
+assert test_losses[100] < baselines["unigram"]
 assert np.mean(losses[80:120]) < test_losses[100] and 100 * 16 * 64 < len(tokens) / 2
-assert test_losses[STEPS] < yardsticks["bigram"] < test_losses[200]
+assert test_losses[STEPS] < baselines["bigram"] < test_losses[200]
 
 # %%
 figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-axes = figure.add_subplot(title="The loss and its yardsticks")
+axes = figure.add_subplot(title="The loss and its baselines")
 axes.plot(range(1, STEPS + 1), losses, color="#b3b3b3", linewidth=1, label="training batches")
 axes.plot(*zip(*test_losses.items(), strict=True), color="#0072B2", marker="o", label="test")
-for (name, nats), style in zip(yardsticks.items(), (":", "-.", "--"), strict=True):
+for (name, nats), style in zip(baselines.items(), (":", "-.", "--"), strict=True):
     axes.axhline(nats, color="#333333", linestyle=style, linewidth=1.2, label=name)
 axes.set(xlabel="step", ylabel="nats per token", xlim=(0, STEPS))
 figure.legend(loc="outside right center", frameon=False)

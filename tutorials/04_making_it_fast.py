@@ -29,7 +29,7 @@ from minirelu.bench.machine import copy_bytes, matmul_flops
 from minirelu.bench.rates import kernel_rates
 from minirelu.bench.timing import alternate
 from minirelu.figures.roofline import draw_roofline
-from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
+from minirelu.model.mlp import mlp_backward, mlp_forward
 
 DENSE, SPARSE, OTHER = "#0072B2", "#D55E00", "#999999"
 
@@ -105,8 +105,8 @@ assert round(product / 1e9, 2) == 1.07
 
 def numpy_mlp() -> dict[str, np.ndarray]:
     """The reference: tutorials 1 and 2."""
-    y, saved = relu_mlp_forward(x, W_in, b_in, W_out, None)
-    dx, dW_in, db_in, dW_out, _ = relu_mlp_backward(dy, W_in, W_out, saved)
+    y, saved = mlp_forward(x, W_in, b_in, W_out, None)
+    dx, dW_in, db_in, dW_out, _ = mlp_backward(dy, W_in, W_out, saved)
     return {"y": y, "dx": dx, "dW_in": dW_in, "db_in": db_in, "dW_out": dW_out}
 
 
@@ -171,10 +171,10 @@ print("same numbers")
 # it need not be yet: this loop runs on one core, and NumPy's products on all.)
 #
 # minirelu's kernels do the same with more care: blocks of tokens that fit into a core's cache, four
-# pairs at a time, all cores (`kernels/sparse_relu_mlp.py`). Beside them stand dense kernels
-# (`kernels/relu_mlp.py`), which compute everything. All give the same numbers. `alternate` lets the
-# four take turns; we keep the shortest time of each, since whatever else runs on the machine can
-# only make it longer.
+# pairs at a time, all cores (`kernels/sparse_mlp.py`). Beside them stand dense kernels
+# (`kernels/dense_mlp.py`), which compute everything. All give the same numbers. `alternate` lets
+# the four take turns; we keep the shortest time of each, since whatever else runs on the machine
+# can only make it longer.
 
 # %%
 ours = {route: our_mlp(a, route) for route in ("dense", "sparse")}
@@ -362,5 +362,5 @@ _ = check_attainable(attainable)
 # * `minirelu bench` measures all of this at full size, and against PyTorch and JAX where they are
 #   installed.
 # * Take `fast_walk` apart: make two loops of it, one that goes by tokens and one by units, so that
-#   two threads never write to the same row. `kernels/sparse_relu_mlp.py` is the result.
+#   two threads never write to the same row. `kernels/sparse_mlp.py` is the result.
 # * Tutorial 5: the list of who is on is also what there is to see.

@@ -58,7 +58,7 @@ probes = run.probes()
 print(f"{B} sequences of {T} tokens; {L} layers of {F} units; probes at steps")
 print([probe["step"] for probe in probes])
 first_loss, last_loss = probes[0]["val_loss"], probes[-1]["val_loss"]
-unigram = run.corpus["yardsticks"]["unigram"]
+unigram = run.corpus["baselines"]["unigram"]
 print(f"loss {first_loss:.2f} -> {last_loss:.2f}, unigram {unigram:.2f}")
 assert (B, T, L, F) == (128, 64, 4, 512) and B * T == 8192
 assert last_loss < unigram < first_loss

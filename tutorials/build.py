@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minirelu.errors import UserError, one_line
-from minirelu.training.files import read_json, write_text
+from minirelu.runs.files import read_json, write_text
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 180  # a cell that takes longer hangs

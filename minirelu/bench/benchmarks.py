@@ -12,10 +12,10 @@ from minirelu.bench.timing import alternate
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.kernels import adam as adam_kernel
 from minirelu.kernels import mlp_route
-from minirelu.kernels.compiling import own_threads, set_threads
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters, init_params
 from minirelu.model.transformer import loss_and_grads
+from minirelu.model.workspace import Workspace
+from minirelu.threads import own_threads, set_threads
 from minirelu.training import adam
 
 Array = np.ndarray

@@ -7,7 +7,8 @@ import statistics
 import numpy as np
 
 from minirelu.bench.timing import alternate
-from minirelu.kernels.compiling import n_blocks, own_threads, parallel
+from minirelu.kernels.compiling import n_blocks, parallel
+from minirelu.threads import own_threads
 
 _BLOCK = 1 << 17
 

@@ -10,17 +10,18 @@ import numpy as np
 from minirelu.bench.benchmarks import mlp_arrays
 from minirelu.bench.timing import alternate
 from minirelu.kernels import adam as adam_kernel
-from minirelu.kernels import relu_mlp as dense
-from minirelu.kernels import sparse_relu_mlp as sparse
+from minirelu.kernels import dense_mlp as dense
+from minirelu.kernels import sparse_mlp as sparse
 from minirelu.kernels.attention import (
     attention_backward_kernel,
     attention_forward_kernel,
     scratch_size,
 )
-from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads
+from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
 from minirelu.kernels.layernorm import layernorm_forward_kernel
-from minirelu.kernels.sparse_relu_mlp import GROUP
-from minirelu.kernels.workspace import Workspace
+from minirelu.kernels.sparse_mlp import GROUP
+from minirelu.model.workspace import Workspace
+from minirelu.threads import own_threads
 
 
 class Rate(NamedTuple):

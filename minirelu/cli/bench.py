@@ -69,7 +69,7 @@ def bench(
         _run(found, wanted, chosen, models, rounds, roofline)
     finally:  # an interrupted benchmark keeps what it has measured
         if json_file and found:
-            from minirelu.training.files import explained, write_text
+            from minirelu.runs.files import explained, write_text
 
             with explained(f"writing {json_file}"):
                 write_text(Path(json_file), json.dumps(found, indent=1))
@@ -84,9 +84,9 @@ def _run(
     """Measure, print, and collect into ``found``."""
     from minirelu.bench import benchmarks, child, machine
     from minirelu.bench import peers as peer
-    from minirelu.kernels.compiling import n_threads
-    from minirelu.training.estimate import flops
-    from minirelu.training.prepare import made_with
+    from minirelu.estimate import flops
+    from minirelu.runs.prepare import made_with
+    from minirelu.threads import n_threads
 
     found["made_with"] = {**made_with(), **{name: peer.version(name) for name in chosen}}
     found["rounds"] = rounds
@@ -187,8 +187,8 @@ def _models(
     """Name, configuration, weights and batch of every step to measure."""
     from minirelu.bench import benchmarks
     from minirelu.model.parameters import init_params
+    from minirelu.runs.run import Run
     from minirelu.text.batches import batch
-    from minirelu.training.run import Run
 
     models = []
     for folder in runs:

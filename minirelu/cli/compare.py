@@ -28,7 +28,7 @@ def compare(folders: tuple[str, ...], out: str, json_file: str | None) -> None:
     """
     from minirelu.figures.runs import open_runs
     from minirelu.report import compare as side_by_side
-    from minirelu.training.files import explained, write_text
+    from minirelu.runs.files import explained, write_text
 
     runs = open_runs(folders)
     result = side_by_side.compare(runs)

@@ -19,7 +19,7 @@ from minirelu.cli.say import say
 from minirelu.config import Config
 
 if TYPE_CHECKING:
-    from minirelu.training.estimate import StepTime
+    from minirelu.estimate import StepTime
 
 
 @click.command()
@@ -45,15 +45,15 @@ def estimate(
       minirelu estimate --preset paper --steps 2000
       minirelu estimate --d-mlp 16384 --n-layers 10
     """
-    from minirelu.model.parameters import n_params
-    from minirelu.training.estimate import (
+    from minirelu.estimate import (
         available_memory,
         flops,
         memory,
         refuse_too_large,
         run_seconds,
     )
-    from minirelu.training.files import explained, write_text
+    from minirelu.model.parameters import n_params
+    from minirelu.runs.files import explained, write_text
 
     use_threads(threads)
     settings = Config.build(preset, config_file, given_settings(values))
@@ -88,7 +88,7 @@ def estimate(
 
 def memory_text(settings: Config) -> str:
     """'0.5 of 25 GB'."""
-    from minirelu.training.estimate import available_memory, memory
+    from minirelu.estimate import available_memory, memory
 
     there = available_memory()
     of = f" of {there / 1e9:.1f}" if there else ""

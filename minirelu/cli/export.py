@@ -24,7 +24,7 @@ def export(folder: str, kind: str, out: str, step: int | None) -> None:
       minirelu export runs/small --format opt my-opt
     """
     from minirelu.interop.opt import write_opt
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
     run = Run.open(folder)
     write_opt(run.params(step), run.config, out, run.tokenizer)

@@ -51,7 +51,7 @@ def figure(
 
     from minirelu.figures.runs import open_runs
     from minirelu.figures.style import save
-    from minirelu.training.files import explained, write_text
+    from minirelu.runs.files import explained, write_text
 
     runs = open_runs(folders)
     kind.check(name, len(runs))

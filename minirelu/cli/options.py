@@ -79,6 +79,6 @@ def threads_option(command: Callable) -> Callable:
 def use_threads(threads: int | None) -> None:
     """Do what ``--threads`` says, before anything is computed."""
     if threads is not None:  # setting it loads the compiler, which a mistake should not wait for
-        from minirelu.kernels.compiling import set_threads
+        from minirelu.threads import set_threads
 
         set_threads(threads)

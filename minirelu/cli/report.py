@@ -10,7 +10,7 @@ import click
 from minirelu.cli.say import say
 
 if TYPE_CHECKING:
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
 
 @click.command()
@@ -25,7 +25,7 @@ def report(folder: str) -> None:
     Example:
       minirelu report runs/small
     """
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
     page = write_page(Run.open(folder))
     say(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -35,7 +35,7 @@ def sample(
     """
     from minirelu.errors import UserError
     from minirelu.model.generate import generate
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
     for name, value in (("tokens", tokens), ("seed", seed)):
         if value < 0:

@@ -72,7 +72,7 @@ def sparsity(
       minirelu sparsity opt-125m --corpus stdlib --tokens 1000000
     """
     from minirelu.interop.model import open_model
-    from minirelu.training.files import explained, write_arrays, write_text
+    from minirelu.runs.files import explained, write_arrays, write_text
 
     use_threads(threads)
     if tokens is not None and tokens < 1:
@@ -149,8 +149,8 @@ def _count(
     from tqdm import tqdm
 
     from minirelu.interop.model import load_weights
-    from minirelu.kernels.workers import cluster, process_pool
     from minirelu.sparsity.shards import measure_shards
+    from minirelu.workers import cluster, process_pool
 
     def here() -> tuple[Parameters, ModelConfig]:
         return opened.params, opened.config
@@ -171,8 +171,8 @@ def results(
     opened: Model, counts: UnitCounts, loss: float, source: dict[str, Any]
 ) -> dict[str, Any]:
     """Return everything that was measured, and what is needed to judge it or do it again."""
+    from minirelu.runs.prepare import made_with
     from minirelu.sparsity.summary import summary
-    from minirelu.training.prepare import made_with
 
     return {
         **opened.facts,

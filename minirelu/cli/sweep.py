@@ -23,8 +23,8 @@ from minirelu.cli.train import stop_on_ctrl_c
 from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
-    from minirelu.training.sweep import Point, Sweep
-    from minirelu.training.sweep_running import Watching
+    from minirelu.sweeps.running import Watching
+    from minirelu.sweeps.sweep import Point, Sweep
 
 _OUT_HELP = "Folder of the sweep.  [default: below sweeps, named after what varies]"
 _WORKERS_HELP = "Train so many runs at a time, each with its share of the threads."
@@ -73,7 +73,7 @@ def sweep(
       minirelu sweep --vary d_mlp=512,1024,2048 --seeds 3 --preset tiny
       minirelu sweep --vary learning_rate=1e-3,1e-2 --vary bias=true,false --workers 2
     """
-    from minirelu.training.sweep_running import run_sweep
+    from minirelu.sweeps.running import run_sweep
 
     use_threads(threads)
     if workers != 1 and scheduler is not None:
@@ -84,7 +84,7 @@ def sweep(
     with contextlib.ExitStack() as stack:
         cluster = None
         if scheduler is not None:
-            from minirelu.kernels.workers import cluster as connect
+            from minirelu.workers import cluster as connect
 
             cluster = stack.enter_context(connect(scheduler))
         progress = _Progress(planned, folder)
@@ -104,7 +104,7 @@ def _plan(
     options: dict[str, dict[str, Any]],
 ) -> Sweep:
     """Combine what was given on the command line."""
-    from minirelu.training.sweep import NAMED, Sweep, parse_vary
+    from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
 
     if name is None and not vary and seeds is None:
         raise UserError(
@@ -124,7 +124,7 @@ class _Progress:
     """What is printed before and during a sweep."""
 
     def __init__(self, planned: Sweep, folder: Path) -> None:
-        from minirelu.training.estimate import flops
+        from minirelu.estimate import flops
 
         self.sweep, self.folder, self.points = planned, folder, planned.points()
         self.weight = {p.name: flops(p.settings, share_on=0.2) for p in self.points}
@@ -132,10 +132,10 @@ class _Progress:
 
     def describe(self, workers: int, scheduler: str | None) -> None:
         """Print what will be done, what is done already, and how long the rest should take."""
-        from minirelu.training.checkpoint import weight_bytes
+        from minirelu.runs.checkpoint import weight_bytes
+        from minirelu.sweeps.folder import check_folder, is_finished, steps_done
+        from minirelu.sweeps.running import expected_seconds, refuse_too_many
         from minirelu.training.state import kept_weights
-        from minirelu.training.sweep_folder import check_folder, is_finished, steps_done
-        from minirelu.training.sweep_running import expected_seconds, refuse_too_many
 
         check_folder(self.sweep, self.folder)
         refuse_too_many(workers, self.points)
@@ -161,8 +161,8 @@ class _Progress:
         """Show a bar, of work and not of runs, and a line for every run that ends."""
         from tqdm import tqdm
 
-        from minirelu.training.sweep_folder import last_step, steps_done
-        from minirelu.training.sweep_running import Watching
+        from minirelu.sweeps.folder import last_step, steps_done
+        from minirelu.sweeps.running import Watching
 
         def work(steps: Callable[[Path, Point], int]) -> float:
             return sum(self.weight[p.name] * steps(self.folder, p) for p in self.points)
@@ -199,7 +199,7 @@ class _Progress:
             yield Watching(should_stop, on_read, on_look, on_finished, on_failed)
 
     def _say_finished(self, point: Point) -> None:
-        from minirelu.training.run import Run
+        from minirelu.runs.run import Run
 
         probe = Run.open(self.folder / point.name).probes()[-1]
         n, of = len(self.finished), len(self.points)
@@ -212,7 +212,7 @@ class _Progress:
 
 def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: bool) -> None:
     """Print the table, and name the next command."""
-    from minirelu.training.sweep_folder import finished_runs, table
+    from minirelu.sweeps.folder import finished_runs, table
 
     runs = finished_runs(folder, planned)
     if stopped and len(runs) + len(failures) < len(planned.points()):

@@ -26,7 +26,7 @@ from minirelu.config import Config
 from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
 
 @click.command()
@@ -82,7 +82,7 @@ def train(
 
 def _reopen(folder: str, options: dict[str, dict[str, Any]]) -> Run:
     """Open a run to go on with it; refuse options that would change its settings."""
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
     run = Run.open(folder)
     tables = run.settings.tables()
@@ -103,7 +103,7 @@ def _prepare(
     """Make the folder of a new run."""
     from tqdm import tqdm
 
-    from minirelu.training.prepare import create_run, free_folder
+    from minirelu.runs.prepare import create_run, free_folder
 
     settings = Config.build(preset, config_file, options)
     name = preset or (Path(config_file).stem if config_file else "small")
@@ -124,15 +124,15 @@ def _prepare(
 
 def _describe(run: Run) -> None:
     """Print what will be done and how long it should take."""
+    from minirelu.estimate import run_seconds
     from minirelu.report.page import run_facts
-    from minirelu.training.checkpoint import weight_bytes
-    from minirelu.training.estimate import run_seconds
+    from minirelu.runs.checkpoint import weight_bytes
     from minirelu.training.schedule import probe_steps
     from minirelu.training.state import kept_weights
 
     for name, text in run_facts(run).items():
         say(f"{name:9} {text}")
-    nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["yardsticks"].items())
+    nats = ", ".join(f"{name} {x:.2f}" for name, x in run.corpus["baselines"].items())
     say(f"{'to beat':9} {nats} (nats per token)")
     left = run.settings.train.steps - _steps_done(run)
     say(f"{'memory':9} {memory_text(run.settings)}")
@@ -150,7 +150,7 @@ def _describe(run: Run) -> None:
 
 
 def _steps_done(run: Run) -> int:
-    from minirelu.training.checkpoint import checkpoint_steps
+    from minirelu.runs.checkpoint import checkpoint_steps
 
     return (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
 
@@ -198,7 +198,7 @@ def _show_results(run: Run) -> None:
     for row in layer_rows(probe):
         say("  ".join(f"{cell:>12}" for cell in row.values()))
     say(f"\nvalidation loss {probe['val_loss']:.3f} nats per token")
-    for name, nats in run.corpus["yardsticks"].items():
+    for name, nats in run.corpus["baselines"].items():
         say(
             f"    {'better' if probe['val_loss'] < nats else 'not better'} than {name} ({nats:.3f})"
         )

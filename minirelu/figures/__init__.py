@@ -22,7 +22,7 @@ from minirelu.figures.panels import Data, draw_panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from minirelu.training.run import Run
+    from minirelu.runs.run import Run
 
 ONE, ANY, SWEEP = "one run", "one run, or several", "several runs, or a sweep's folder"
 
@@ -54,7 +54,7 @@ KINDS: dict[str, Kind] = {
     "fig3": Kind("units used by width d_mlp (paper)", width_and_depth.fig3, SWEEP),
     "fig4": Kind("units used by depth n_layers (paper)", width_and_depth.fig4, SWEEP),
     "fig5": Kind("units on per token, whole run (paper)", usage_over_training.fig5, ANY),
-    "loss": Kind("loss against its yardsticks", loss.loss, ANY),
+    "loss": Kind("loss against its baselines", loss.loss, ANY),
     "loss_and_use": Kind("loss beside units on per token", loss.loss_and_use, ONE),
     "early": Kind("the first steps, close up", usage_over_training.early, ANY),
     "heatmap": Kind(

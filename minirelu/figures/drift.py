@@ -8,7 +8,7 @@ from minirelu.errors import UserError, shown
 from minirelu.figures.panels import Data, figure_data, line, panel
 from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import step_x
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 PROBE_TOKENS = 512  # a part of the probe is enough for means, and a report stays quick
 APART = 1.5  # steps at which it is measured, at least; the axis is logarithmic

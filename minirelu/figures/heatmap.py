@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from minirelu.figures.panels import Data, figure_data
 from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.style import house_style, short
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

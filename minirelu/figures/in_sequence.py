@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from minirelu.figures.panels import Data, figure_data, line, panel
 from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import MEDIAN, step_x
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 # Percentile to its look; the fan is shaded from the first to the last, and within the inner two.
 _PERCENTILES = {

@@ -1,4 +1,4 @@
-"""The loss, against the yardsticks of the corpus, and beside sparsity."""
+"""The loss, against the baselines of the corpus, and beside sparsity."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from minirelu.figures.usage_over_training import (
     run_look,
     step_x,
 )
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 
 def loss(runs: Sequence[Run], apart: bool = False) -> Data:
-    """Training and validation loss over training, with the unigram and bigram yardsticks."""
+    """Training and validation loss over training, with the unigram and bigram baselines."""
     together = groups(runs, apart)
     notes = check_comparable(runs, "val_loss") + repeated(together)
     x = step_x(runs)
@@ -66,6 +66,6 @@ def _loss_lines(together: Sequence[Group], x: Data) -> list[Data]:
         lines.append(line(at, mean, None, run_look(number), series, band))
     first = together[0].runs[0]
     ends = [0, at_step(probes_of(first)[-1], x)]
-    for i, (name, nats) in enumerate(first.corpus["yardsticks"].items()):
+    for i, (name, nats) in enumerate(first.corpus["baselines"].items()):
         lines.append(line(ends, [nats, nats], None, f"mark {i}", f"{name} {nats:.2f}"))
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minirelu.errors import UserError, command, printable, shown
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 # Settings that leave the course of a training as it is, but for chance or rounding.
 NO_MATTER = ("seed", "mlp", "micro_batches", "probe_every", "snapshot_budget_gb")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minirelu.errors import one_line
-from minirelu.training.files import replacing
+from minirelu.runs.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 from minirelu.figures.panels import Data, figure_data, line, panel
 from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.style import short
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 
 def rarefaction(runs: Sequence[Run]) -> Data:

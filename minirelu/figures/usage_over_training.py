@@ -15,7 +15,7 @@ from minirelu.figures.runs import (
     probes_of,
 )
 from minirelu.figures.style import MOST_RUNS
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 EARLY_STEPS = 128  # what figures 2a and 2b show
 FIRST_STEPS = 64  # the close-up

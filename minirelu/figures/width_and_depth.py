@@ -23,7 +23,7 @@ from minirelu.figures.usage_over_training import (
     repeated,
     run_look,
 )
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 
 
 class Sweep(NamedTuple):

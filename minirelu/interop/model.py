@@ -10,8 +10,8 @@ from minirelu.config import ModelConfig
 from minirelu.errors import UserError, shown
 from minirelu.interop.opt_read import read_opt
 from minirelu.model.parameters import Parameters
+from minirelu.runs.run import Run
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.run import Run
 
 
 @dataclass

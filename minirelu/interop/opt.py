@@ -22,9 +22,9 @@ import numpy as np
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError, shown
 from minirelu.model.parameters import is_bias, parameter_shapes
+from minirelu.runs.checkpoint import save_tensors
+from minirelu.runs.files import explained, replacing_folder
 from minirelu.text.tokenizer import END, Tokenizer
-from minirelu.training.checkpoint import save_tensors
-from minirelu.training.files import explained, replacing_folder
 
 OFFSET = 2  # filler rows of the position table
 

@@ -13,8 +13,8 @@ from minirelu.config import ModelConfig
 from minirelu.errors import UserError, one_line, shown
 from minirelu.interop.opt import OFFSET, opt_name, stored
 from minirelu.model.parameters import Parameters, parameter_shapes
+from minirelu.runs.files import read_json
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.files import read_json
 
 _PREFIXES = ("model.decoder.", "decoder.", "")
 

@@ -1,21 +1,17 @@
-"""How kernels are compiled, the pieces that work is cut into, and who may use the threads."""
+"""How kernels are compiled, and the pieces that work is cut into."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
-from threadpoolctl import ThreadpoolController
 
-from minirelu.errors import UserError
+from minirelu.threads import most_threads, n_threads
 
 # Sums may be taken in another order (vector registers need that), products and sums contracted,
 # and the sign of a zero ignored. What `fastmath=True` adds to these licenses the compiler to
@@ -79,66 +75,10 @@ def n_blocks(n: int, block: int = BLOCK) -> int:
     return -(-n // block)
 
 
-def most_threads() -> int:
-    """Threads this process may use: its processors, or what ``NUMBA_NUM_THREADS`` says."""
-    return int(numba.config.NUMBA_NUM_THREADS)
-
-
-def n_threads() -> int:
-    """Threads in use."""
-    return _n_threads or most_threads()
-
-
-def set_threads(n: int | None) -> int:
-    """Use ``n`` threads from here on (None: all there are), and return how many that is.
-
-    Raises
-    ------
-    ValueError
-        fewer than 1, or more than there are.
-    """
-    global _n_threads
-    most = most_threads()
-    if n is None:
-        n = most
-    if not 1 <= n <= most:
-        raise UserError(f"threads: {n} is not allowed; this machine has 1 to {most}")
-    _n_threads = n
-    _controller().limit(limits=n, user_api="blas")
-    return n
-
-
-@contextlib.contextmanager
-def own_threads() -> Iterator[None]:
-    """Keep every BLAS to one thread while kernels, which have their own, are running.
-
-    Python threads that want this at the same time wait for each other.
-    """
-    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
-        yield
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    """Find the loaded BLAS libraries, among them the one that compiled code calls (SciPy's)."""
-    import scipy.linalg.cython_blas  # noqa: F401  loads it
-
-    return ThreadpoolController()
-
-
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, most_threads() - 1), "minirelu")
 
 
-def _after_fork() -> None:
-    """In a forked process: the threads are gone, and whoever held the lock."""
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
-    _pool.cache_clear()
-
-
-_n_threads: int | None = None
-_one_at_a_time = threading.RLock()
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads stay behind

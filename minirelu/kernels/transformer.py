@@ -19,14 +19,16 @@ from minirelu.kernels.attention import (
     attention_forward_kernel,
     scratch_size,
 )
-from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, own_threads, serial
+from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, serial
 from minirelu.kernels.cross_entropy import loss_backward_kernel, loss_forward_kernel
+from minirelu.kernels.dense_mlp import units_times_tokens
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
-from minirelu.kernels.relu_mlp import units_times_tokens
-from minirelu.kernels.watching import Did, watch
-from minirelu.kernels.workspace import Workspace
+from minirelu.kernels.watching import watch
 from minirelu.model.parameters import Parameters
+from minirelu.model.unit_activity import UnitActivity
+from minirelu.model.workspace import Workspace
+from minirelu.threads import own_threads
 
 Array = np.ndarray
 
@@ -66,27 +68,27 @@ def evaluate(
     config: ModelConfig,
     mlp: str,
     ws: Workspace,
-) -> tuple[Array, list[Did]]:
+) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
 
     Returns
     -------
     nats : ndarray, (B, T)
         each token's loss.
-    did : list of L Did
+    activity : list of L UnitActivity
         what each layer's units did in each sequence.
     """
     B, T = tokens.shape
-    did: list[Did] = []
+    activity: list[UnitActivity] = []
 
     def count(kept: mlp_route.Kept) -> None:
-        did.append(watch(kept, B, T, config.mlp_widths[len(did)]))
+        activity.append(watch(kept, B, T, config.mlp_widths[len(activity)]))
 
     mlp_route.check_route(mlp)
     with own_threads():
         saved = forward(params, tokens, config, mlp, ws, count)
         nats = loss_forward(params, targets, saved, ws)
-    return nats.reshape(B, T).copy(), did
+    return nats.reshape(B, T).copy(), activity
 
 
 def forward(

@@ -1,38 +1,20 @@
 """What each hidden unit did in each sequence, from what the MLP kernels keep anyway.
 
-Reference: ``minirelu.sparsity.counts.what_units_did``, from plain activations.
+Reference: ``minirelu.model.unit_activity``, from plain activations.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, parallel, part
-from minirelu.kernels.sparse_relu_mlp import GROUP
+from minirelu.kernels.sparse_mlp import GROUP
+from minirelu.model.unit_activity import LARGEST, PER_ONE, UnitActivity
 
 if TYPE_CHECKING:
     from minirelu.kernels.mlp_route import Kept
-
-# Activations are added up as whole multiples of 2**-20, so that a sum is exact, and the same in
-# any order; each loses less than that to it, and all above 2**40 count as that.
-PER_ONE = 2.0**20
-LARGEST = 2.0**40
-
-
-class Did(NamedTuple):
-    """Of B sequences of T tokens, for each unit of a layer; (B, F) each.
-
-    ``on`` : the number of positions at which it was on, int32.
-    ``first`` : the first of them, int32; T where there is none.
-    ``total`` : the sum of its activations, in units of 2**-20, int64.
-    """
-
-    on: np.ndarray
-    first: np.ndarray
-    total: np.ndarray
-
 
 def _fixed_point(v):
     return np.int64(min(np.float64(v), LARGEST) * PER_ONE)
@@ -88,11 +70,13 @@ watch_all = parallel(_watch_all)
 watch_listed = parallel(_watch_listed)
 
 
-def watch(kept: Kept, B: int, T: int, F: int) -> Did:
+def watch(kept: Kept, B: int, T: int, F: int) -> UnitActivity:
     """Return what each of the layer's units did in each sequence; before the backward only."""
-    did = Did(np.zeros((B, F), np.int32), np.full((B, F), T, np.int32), np.zeros((B, F), np.int64))
+    activity = UnitActivity(
+        np.zeros((B, F), np.int32), np.full((B, F), T, np.int32), np.zeros((B, F), np.int64)
+    )
     if kept.start is None:
-        watch_all(n_blocks(F, TILE), kept.values, T, *did)
+        watch_all(n_blocks(F, TILE), kept.values, T, *activity)
     else:
-        watch_listed(n_blocks(F, GROUP), kept.start, kept.token, kept.values, T, *did)
-    return did
+        watch_listed(n_blocks(F, GROUP), kept.start, kept.token, kept.values, T, *activity)
+    return activity

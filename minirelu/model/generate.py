@@ -12,7 +12,7 @@ from minirelu.errors import UserError
 from minirelu.model.attention import by_head, causal_mask, project, softmax
 from minirelu.model.embedding import embedding_forward, unembedding_forward
 from minirelu.model.layernorm import layernorm_forward
-from minirelu.model.relu_mlp import relu_mlp_forward
+from minirelu.model.mlp import mlp_forward
 from minirelu.model.transformer import attention_params, check_tokens
 
 
@@ -88,7 +88,7 @@ def forward_cached(
         names = ("W_in", "b_in", "W_out", "b_out")
         mlp_params = (params.get(f"{block}mlp.{name}") for name in names)
         flat = normalized.reshape(-1, config.d_model)
-        x = x + relu_mlp_forward(flat, *mlp_params)[0].reshape(x.shape)
+        x = x + mlp_forward(flat, *mlp_params)[0].reshape(x.shape)
     cache.length = stop
     return unembedding_forward(norm("ln_final", x), params["embed.W_E"])
 

@@ -28,11 +28,11 @@ from minirelu.model.embedding import (
     unembedding_forward,
 )
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
+from minirelu.model.mlp import mlp_backward, mlp_forward
 from minirelu.model.parameters import Parameters, as_parameters
-from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
 
 if TYPE_CHECKING:
-    from minirelu.kernels.workspace import Workspace
+    from minirelu.model.workspace import Workspace
 
 Array = np.ndarray
 MLP = ("W_in", "b_in", "W_out", "b_out")
@@ -108,7 +108,7 @@ def forward(
 
         normalized = norm(block + "ln2", x)
         B, T, C = x.shape
-        mlp_out, (_, pre, post) = relu_mlp_forward(
+        mlp_out, (_, pre, post) = mlp_forward(
             normalized.reshape(B * T, C), *mlp_params(params, l)
         )
         record(block + "mlp.hook_pre", pre.reshape(B, T, -1))
@@ -186,7 +186,7 @@ def backward(
         B, T, C = dx.shape
         x, post = acts[block + "ln2.hook_normalized"], acts[block + "mlp.hook_post"]
         W_in, _, W_out, _ = mlp_params(params, l)
-        dnormalized, *mlp_grads = relu_mlp_backward(
+        dnormalized, *mlp_grads = mlp_backward(
             dx.reshape(B * T, C), W_in, W_out, (x.reshape(B * T, C), None, post.reshape(B * T, -1))
         )
         for name, value in zip(MLP, mlp_grads, strict=True):
@@ -270,7 +270,7 @@ def loss_and_grads(
 
     # imported, and so compiled, only when they are asked for
     from minirelu.kernels import transformer as kernels
-    from minirelu.kernels.workspace import Workspace
+    from minirelu.model.workspace import Workspace
 
     if not isinstance(params, Parameters):  # kernels are compiled for one layout
         params = as_parameters(params, config)

@@ -13,8 +13,8 @@ from minirelu.errors import UserError
 from minirelu.figures import KINDS
 from minirelu.figures.runs import check_comparable, facts, probes_of
 from minirelu.figures.style import save
+from minirelu.runs.run import Run
 from minirelu.sparsity.usage import first_and_last
-from minirelu.training.run import Run
 
 # The measures compared, and what they are shares of.
 MEASURES = {

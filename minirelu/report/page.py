@@ -15,8 +15,8 @@ from minirelu.figures.usage_over_training import probes_of
 from minirelu.model.generate import generate
 from minirelu.model.parameters import n_params
 from minirelu.report.units import as_json, script, unit_data
-from minirelu.training.files import explained, write_text
-from minirelu.training.run import Run
+from minirelu.runs.files import explained, write_text
+from minirelu.runs.run import Run
 
 _SAMPLE_TOKENS = 120
 
@@ -71,7 +71,7 @@ def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> st
         settings=printable(run.settings.to_toml()),
         last=probes[-1],
         rows=layer_rows(probes[-1]),
-        yardsticks=run.corpus["yardsticks"],
+        baselines=run.corpus["baselines"],
         figures=figures,
         units=units,
         unit_json=as_json(units),

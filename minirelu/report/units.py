@@ -14,10 +14,10 @@ import numpy as np
 from minirelu.errors import printable
 from minirelu.figures.style import layer_colors
 from minirelu.figures.usage_over_training import probes_of
+from minirelu.runs.run import Run
 from minirelu.sparsity.contexts import Contexts, unit_contexts
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.lives import lives
-from minirelu.training.run import Run
 
 # More units make the page slow to load; of a wider layer the most and the least active are shown.
 _MOST_OF_A_LAYER, _MOST_UNITS = 8192, 60_000

@@ -8,8 +8,8 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.kernels.watching import LARGEST, PER_ONE, Did
 from minirelu.model.activations import mlp_names
+from minirelu.model.unit_activity import UnitActivity, unit_activity
 
 # Percentiles of in-sequence frequency are kept at every tenth of a percent, 0 to 100.
 TENTHS = 1000
@@ -114,15 +114,16 @@ class UnitCounts:
             if post.ndim != 3 or post.shape != (*first.shape[:2], F):
                 raise UserError(f"{name}: shape {post.shape}; must be (B, T, {F})")
             posts.append(post)
-        self.add([what_units_did(post) for post in posts], posts[0].shape[1])
+        off = self.config.activation.off
+        self.add([unit_activity(post, off) for post in posts], posts[0].shape[1])
 
-    def add(self, did: list[Did], T: int) -> None:
+    def add(self, activity: list[UnitActivity], T: int) -> None:
         """Count whole sequences of which it is known what each unit did.
 
         Parameters
         ----------
-        did : list of L Did
-            see ``minirelu.kernels.watching``.
+        activity : list of L UnitActivity
+            see ``minirelu.model.unit_activity``.
         T : int
             length of the sequences.
 
@@ -132,7 +133,7 @@ class UnitCounts:
             another T than before.
         """
         self._set_length(T)
-        for l, (on, first, total) in enumerate(did):
+        for l, (on, first, total) in enumerate(activity):
             self.tokens_on[l] += on.sum(axis=0)
             self.sequences_on[l] += (on > 0).sum(axis=0)
             self.total[l] += total.sum(axis=0)
@@ -146,8 +147,8 @@ class UnitCounts:
                     self.percentiles[0, l] += _percentiles(in_order[silent:])
                     self.sequences_used[l] += 1
                 self.percentiles[1, l] += _percentiles(in_order)
-        self.n_sequences += len(did[0].on)
-        self._fill_batches([d.on > 0 for d in did])
+        self.n_sequences += len(activity[0].on)
+        self._fill_batches([a.on > 0 for a in activity])
 
     def _set_length(self, T: int) -> None:
         if self.sequence_length not in (0, T):
@@ -258,21 +259,6 @@ class UnitCounts:
 _NUMBERS = ("batch_tokens", "sequence_length", "n_sequences", "n_batches", "_open_sequences")
 _PER_UNIT = ("tokens_on", "sequences_on", "batches_on", "total")  # lists of L arrays, (F,)
 _PER_LAYER = ("at_positions", "first_at", "percentiles", "sequences_used")
-
-
-def what_units_did(post: np.ndarray) -> Did:
-    """Return what each unit did in each sequence, from (B, T, F) activations: the reference.
-
-    >>> on, first, total = what_units_did(np.array([[[0.0, 1.0], [0.5, 1.0], [0.0, 0.0]]]))
-    >>> on, first, total / 2**20
-    (array([[1, 2]], dtype=int32), array([[1, 0]], dtype=int32), array([[0.5, 2. ]]))
-    """
-    is_on = post > 0  # (B, T, F); false for a NaN
-    on = is_on.sum(axis=1, dtype=np.int32)
-    first = np.where(on > 0, is_on.argmax(axis=1), post.shape[1]).astype(np.int32)
-    value = np.where(is_on, post.astype(np.float64), 0).clip(max=LARGEST)
-    total = (value * PER_ONE).astype(np.int64).sum(axis=1)
-    return Did(on, first, total)
 
 
 def _percentiles(in_order: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.kernels import transformer as kernels
-from minirelu.kernels.compiling import own_threads
 from minirelu.kernels.watching import watch
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 from minirelu.model.transformer import check_tokens
+from minirelu.model.workspace import Workspace
+from minirelu.threads import own_threads
 
 _SEQUENCES = 8  # at a time
 

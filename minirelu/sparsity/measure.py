@@ -6,11 +6,11 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.kernels import transformer as kernels
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.activations import mlp_names
 from minirelu.model.cross_entropy import cross_entropy_forward
 from minirelu.model.parameters import Parameters
 from minirelu.model.transformer import check_tokens, forward
+from minirelu.model.workspace import Workspace
 from minirelu.sparsity.counts import UnitCounts
 
 _AT_ONCE_BYTES = 1 << 28  # of hidden units and logits held at a time

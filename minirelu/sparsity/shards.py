@@ -12,11 +12,11 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.kernels.workers import plain_failures
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
+from minirelu.model.workspace import Workspace
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measure import measure
+from minirelu.workers import plain_failures
 
 Load = Callable[[], tuple[Parameters, ModelConfig]]
 
@@ -47,7 +47,7 @@ def measure_shards(
     sequences : int ndarray, (S, T + 1), or an iterable of such
         inputs and, one further, targets; of an iterable, only the shards in work are held.
     executor : concurrent.futures.Executor, optional
-        such as :func:`minirelu.kernels.workers.process_pool` or ``cluster``; None: this process.
+        such as :func:`minirelu.workers.process_pool` or ``cluster``; None: this process.
     ahead : int
         shards that are with the workers at the same time; twice their number keeps them busy.
     mlp : {"auto", "dense", "sparse", "numpy"}

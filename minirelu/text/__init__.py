@@ -1,1 +1,1 @@
-"""Text to tokens to batches: corpora, tokenizers, token files, and yardsticks for the loss."""
+"""Text to tokens to batches: corpora, tokenizers, token files, and baselines for the loss."""

@@ -1,4 +1,4 @@
-"""Token files on disk, the batch of every step, the probe, and the yardsticks."""
+"""Token files on disk, the batch of every step, the probe, and the baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minirelu.errors import UserError, one_line, shown
 from minirelu.text.corpus import Document, OnRead
 from minirelu.text.tokenizer import Tokenizer
 
-_COUNTED_TOKENS = 20_000_000  # training tokens that the yardsticks count, at most
+_COUNTED_TOKENS = 20_000_000  # training tokens that the baselines count, at most
 
 
 def write_tokens(
@@ -171,7 +171,7 @@ def make_probe(tokens: np.ndarray, n_tokens: int, n_ctx: int) -> np.ndarray:
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
-def yardsticks(tokens: np.ndarray, probe: np.ndarray, d_vocab: int) -> dict[str, float]:
+def baselines(tokens: np.ndarray, probe: np.ndarray, d_vocab: int) -> dict[str, float]:
     """Losses that a model must beat to have learned anything, in nats per token of the probe.
 
     * ``uniform``: every token equally likely, ln V.
@@ -194,7 +194,7 @@ def yardsticks(tokens: np.ndarray, probe: np.ndarray, d_vocab: int) -> dict[str,
     Examples
     --------
     >>> text = np.array([0, 1] * 50)
-    >>> {name: round(nats, 2) for name, nats in yardsticks(text, text[None, :20], 2).items()}
+    >>> {name: round(nats, 2) for name, nats in baselines(text, text[None, :20], 2).items()}
     {'uniform': 0.69, 'unigram': 0.69, 'bigram': 0.01}
     """
     tokens = np.asarray(tokens[:_COUNTED_TOKENS], dtype=np.int64)

@@ -11,7 +11,7 @@ from minirelu.errors import UserError
 from minirelu.model.cross_entropy import cross_entropy
 from minirelu.model.parameters import Parameters
 from minirelu.model.transformer import backward, forward
-from minirelu.training.run import Run
+from minirelu.runs.run import Run
 from minirelu.training.schedule import learning_rate
 from minirelu.training.state import State
 

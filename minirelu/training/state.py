@@ -10,7 +10,7 @@ from typing import IO, Any
 from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.training.checkpoint import (
+from minirelu.runs.checkpoint import (
     checkpoint_steps,
     load_moments,
     load_params,
@@ -19,8 +19,8 @@ from minirelu.training.checkpoint import (
     thin_out,
     weight_bytes,
 )
-from minirelu.training.files import explained
-from minirelu.training.run import Run
+from minirelu.runs.files import explained
+from minirelu.runs.run import Run
 from minirelu.training.schedule import kept_steps, probe_steps
 
 

@@ -15,16 +15,16 @@ import numpy as np
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.errors import shown
 from minirelu.kernels.adam import global_norm
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 from minirelu.model.transformer import loss_and_grads
+from minirelu.model.workspace import Workspace
+from minirelu.runs.files import explained, locked, remove_leftovers, write_arrays
+from minirelu.runs.run import Run
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.usage import in_sequence_percentile, usage
 from minirelu.text.batches import batch
 from minirelu.training import adam
-from minirelu.training.files import explained, locked, remove_leftovers, write_arrays
 from minirelu.training.guard import not_finite
-from minirelu.training.run import Run
 from minirelu.training.schedule import learning_rate, probe_steps
 from minirelu.training.state import State, load, save
 

@@ -117,7 +117,7 @@ def test_a_hostile_run_cannot_steer_the_terminal(trained):
     file = trained / "corpus.json"
     facts = json.loads(file.read_text(encoding="utf-8"))
     facts["corpus"] = "\x1b]0;title\x07\x1b[31mred"
-    facts["yardsticks"]["\x1b[31m"] = 1.0
+    facts["baselines"]["\x1b[31m"] = 1.0
     file.write_text(json.dumps(facts), encoding="utf-8")
     result = command("train", "--resume", trained)
     assert result.returncode == 0, result.stderr
@@ -169,7 +169,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
 def test_interrupted_run_goes_on(text_file, tmp_path):
     from conftest import quick_settings
 
-    from minirelu.training.prepare import create_run
+    from minirelu.runs.prepare import create_run
 
     run = create_run(quick_settings(text_file), tmp_path / "x")
     mr.train(run, should_stop=lambda: len(run.metrics("train")) >= 5)

@@ -11,11 +11,11 @@ from conftest import check_fails_plainly, command
 
 import minirelu as mr
 from minirelu.interop.opt import write_opt
+from minirelu.runs.files import read_arrays
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.summary import summary
 from minirelu.text.batches import consecutive, open_tokens
-from minirelu.training.files import read_arrays
 
 
 def test_numbers_are_those_of_the_text(finished_run, tmp_path):

@@ -86,7 +86,7 @@ def test_figures_draw_the_records(finished_run):
     assert loss["probe (held out)"]["y"] == [p["val_loss"] for p in probes]
     train = finished_run.metrics("train")
     assert loss["training batches"]["y"] == [r["loss"] for r in train]
-    bigram = finished_run.corpus["yardsticks"]["bigram"]
+    bigram = finished_run.corpus["baselines"]["bigram"]
     assert loss[f"bigram {bigram:.2f}"]["y"] == [bigram, bigram]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import minirelu as mr
 from minirelu.kernels import compiling
+from minirelu.threads import _controller, most_threads
 
 
 def _count(piece, times, scratch):
@@ -27,14 +28,14 @@ count = compiling.parallel(_count)
 
 def test_every_piece_once():
     for pieces in (0, 1, 2, 12):
-        times, scratch = np.zeros(12), np.zeros((compiling.most_threads(), 1))
+        times, scratch = np.zeros(12), np.zeros((most_threads(), 1))
         count(pieces, times, scratch=scratch)
         assert times.tolist() == [1] * pieces + [0] * (12 - pieces)
         assert scratch.sum() == pieces
 
 
 def test_a_piece_that_fails_is_heard_of_and_the_next_call_works():
-    times, scratch = np.zeros(40), np.zeros((compiling.most_threads(), 1))
+    times, scratch = np.zeros(40), np.zeros((most_threads(), 1))
     with pytest.raises(ValueError, match="thirteen"):
         count(40, times, scratch=scratch)
     assert times.max() == 1
@@ -47,7 +48,7 @@ def test_several_python_threads_may_compute_at_once():
     params = mr.init_params(config)
     batches = np.random.default_rng(0).integers(0, 90, (4, 8, 64))
     expected = [mr.loss_and_grads(params, b, b, config)[1].flat.copy() for b in batches]
-    blas_threads = [lib["num_threads"] for lib in compiling._controller().info()]
+    blas_threads = [lib["num_threads"] for lib in _controller().info()]
     wrong = []
 
     def work(i: int) -> None:
@@ -62,13 +63,13 @@ def test_several_python_threads_may_compute_at_once():
     for t in threads:
         t.join(timeout=60)
     assert not any(t.is_alive() for t in threads) and wrong == []
-    assert [lib["num_threads"] for lib in compiling._controller().info()] == blas_threads
+    assert [lib["num_threads"] for lib in _controller().info()] == blas_threads
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own():
-    times, scratch = np.zeros(12), np.zeros((compiling.most_threads(), 1))
+    times, scratch = np.zeros(12), np.zeros((most_threads(), 1))
     count(12, times, scratch=scratch)  # so that there are threads
     child = os.fork()
     if child == 0:

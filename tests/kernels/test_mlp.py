@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirelu.errors import UserError
-from minirelu.kernels import compiling, mlp_route, sparse_relu_mlp
-from minirelu.kernels import relu_mlp as dense_relu_mlp
+from minirelu.kernels import dense_mlp, mlp_route, sparse_mlp
 from minirelu.kernels.watching import watch
-from minirelu.kernels.workspace import Workspace
-from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
-from minirelu.sparsity.counts import what_units_did
+from minirelu.model.mlp import mlp_backward, mlp_forward
+from minirelu.model.unit_activity import unit_activity
+from minirelu.model.workspace import Workspace
+from minirelu.threads import most_threads, own_threads, set_threads
 
 NAMES = ("post", "y", "dx", "W_in", "b_in", "W_out")
 
@@ -33,8 +33,8 @@ def with_density(a: dict[str, np.ndarray], density: float) -> dict[str, np.ndarr
 
 def by_reference(a: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     with np.errstate(all="ignore"):
-        y, saved = relu_mlp_forward(a["x"], a["W_in"], a["b_in"], a["W_out"], None)
-        dx, dW_in, db_in, dW_out, _ = relu_mlp_backward(a["dy"], a["W_in"], a["W_out"], saved)
+        y, saved = mlp_forward(a["x"], a["W_in"], a["b_in"], a["W_out"], None)
+        dx, dW_in, db_in, dW_out, _ = mlp_backward(a["dy"], a["W_in"], a["W_out"], saved)
     return dict(zip(NAMES, (saved[2], y, dx, dW_in, db_in, dW_out), strict=True))
 
 
@@ -42,7 +42,7 @@ def by_kernels(a: dict[str, np.ndarray], mlp: str, ws: Workspace | None = None):
     ws = ws or Workspace()
     (N, _), F = a["x"].shape, len(a["W_in"])
     found = {"y": np.zeros_like(a["x"])}
-    with compiling.own_threads():
+    with own_threads():
         kept = mlp_route.mlp_forward(a["x"], a, found["y"], mlp, ws, "test")
         found["post"] = mlp_route.plain_post(kept, N, F)
         found["dx"] = np.full_like(a["x"], 7)  # what was there before must not matter
@@ -183,7 +183,7 @@ def test_watching(mlp, B, T):
     ws, y = Workspace(), np.zeros_like(a["x"])
     kept = mlp_route.mlp_forward(a["x"], a, y, mlp, ws, "test")
     did = watch(kept, B, T, 530)
-    expected = what_units_did(by_reference(a)["post"].reshape(B, T, 530))
+    expected = unit_activity(by_reference(a)["post"].reshape(B, T, 530))
     np.testing.assert_array_equal(did.on, expected.on)
     np.testing.assert_array_equal(did.first, expected.first)
     assert np.abs(did.total - expected.total).max() <= T  # where a value rounds to the next 2**-20
@@ -191,16 +191,16 @@ def test_watching(mlp, B, T):
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse"])
 def test_same_bits_with_one_thread_and_two(mlp):
-    if compiling.most_threads() < 2:
+    if most_threads() < 2:
         pytest.skip("needs two threads")
     a = with_density(inputs(1500, 32, 1500, dtype=np.float32), 0.1)
     found = []
     try:
         for threads in (1, 2):
-            compiling.set_threads(threads)
+            set_threads(threads)
             found.append(by_kernels(a, mlp)[0])
     finally:
-        compiling.set_threads(None)
+        set_threads(None)
     for name in NAMES:
         np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
 
@@ -226,9 +226,9 @@ def test_kernels_run_as_plain_python(monkeypatch):
     for mlp in ("dense", "sparse"):
         compiled, _ = by_kernels(a, mlp)
         for module, kernels in (
-            (dense_relu_mlp, ("dense_forward_kernel", "units_times_tokens",
+            (dense_mlp, ("dense_forward_kernel", "units_times_tokens",
                               "dense_backward_kernel")),
-            (sparse_relu_mlp, ("sparse_forward_kernel", "sparse_backward_tokens",
+            (sparse_mlp, ("sparse_forward_kernel", "sparse_backward_tokens",
                                "sparse_backward_units")),
         ):  # fmt: skip
             for name in kernels:

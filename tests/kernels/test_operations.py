@@ -17,11 +17,11 @@ from minirelu.kernels.attention import (
     attention_forward_kernel,
     scratch_size,
 )
-from minirelu.kernels.compiling import most_threads, set_threads
 from minirelu.kernels.exp import exp
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.attention import attention_backward, attention_forward
+from minirelu.model.workspace import Workspace
 from minirelu.sparsity.measure import measure
+from minirelu.threads import most_threads, set_threads
 
 close = dict(rtol=1e-10, atol=1e-12)
 

@@ -22,7 +22,7 @@ from minirelu.model.embedding import (
     unembedding_forward,
 )
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
-from minirelu.model.relu_mlp import relu_mlp_backward, relu_mlp_forward
+from minirelu.model.mlp import mlp_backward, mlp_forward
 
 STEP = 1e-5
 LIMIT = 1e-6
@@ -97,7 +97,7 @@ def test_attention():
     check_all(f, {"x": (x, dx), **{n: (p[n], dp[n]) for n in p if n != "b_K"}})
 
 
-def test_relu_mlp():
+def test_mlp():
     N, C, F = 70, 3, 5
     x, W_in, W_out = rng.normal(size=(N, C)), rng.normal(size=(F, C)), rng.normal(size=(F, C))
     b_in, b_out = rng.normal(size=F), rng.normal(size=C)
@@ -108,11 +108,11 @@ def test_relu_mlp():
     upstream = rng.normal(size=x.shape)
 
     def f() -> float:
-        y, _ = relu_mlp_forward(x, W_in, b_in, W_out, b_out)
+        y, _ = mlp_forward(x, W_in, b_in, W_out, b_out)
         return float((y * upstream).sum())
 
-    _, saved = relu_mlp_forward(x, W_in, b_in, W_out, b_out)
-    dx, dW_in, db_in, dW_out, db_out = relu_mlp_backward(upstream, W_in, W_out, saved)
+    _, saved = mlp_forward(x, W_in, b_in, W_out, b_out)
+    dx, dW_in, db_in, dW_out, db_out = mlp_backward(upstream, W_in, W_out, saved)
     check_all(
         f,
         {

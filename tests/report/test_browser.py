@@ -11,8 +11,8 @@ from conftest import quick_settings
 
 import minirelu as mr
 from minirelu.report.page import write_report
+from minirelu.runs.prepare import create_run
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.prepare import create_run
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

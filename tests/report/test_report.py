@@ -12,7 +12,7 @@ from conftest import quick_settings
 import minirelu as mr
 from minirelu.figures import FIGURES
 from minirelu.report.page import layer_rows, write_report
-from minirelu.training.prepare import create_run
+from minirelu.runs.prepare import create_run
 
 HOSTILE = '</script><img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202e "quoted" & more\n'
 

@@ -10,10 +10,10 @@ import pytest
 from conftest import ODD
 
 import minirelu as mr
-from minirelu.kernels.workers import process_pool
 from minirelu.sparsity import shards
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.shards import cut, measure_shards
+from minirelu.workers import process_pool
 
 T = 9  # 910 sequences make a batch
 
@@ -77,7 +77,7 @@ def test_weights_are_those_of_the_call(sequences):
 
 
 def test_shards_on_a_cluster_with_a_killed_worker(sequences, whole, tmp_path, dask_address):
-    from minirelu.kernels.workers import cluster
+    from minirelu.workers import cluster
 
     marker = tmp_path / "died"
     with cluster(dask_address) as executor:

@@ -126,10 +126,10 @@ def test_the_three_scales_never_decrease(density):
     assert np.all(used.per_sequence <= used.per_batch)
 
 
-def test_only_above_zero_is_on():
+def test_zero_and_nan_are_off():
     counts = UnitCounts(CONFIG)
     acts = acts_of(np.random.default_rng(0), 1, 4, 0.0)
-    acts["blocks.0.mlp.hook_post"][0, :, 1:4] = [[-1.0, -0.0, np.nan]]
+    acts["blocks.0.mlp.hook_post"][0, :, 1:4] = [[0.0, -0.0, np.nan]]
     acts["blocks.0.mlp.hook_post"][0, 2, 4] = 5e-324
     counts.update(acts)
     assert counts.tokens_on[0].tolist() == [0, 0, 0, 0, 1]

@@ -1,4 +1,4 @@
-"""Corpora, tokenizers, token files, batches and yardsticks."""
+"""Corpora, tokenizers, token files, batches and baselines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from minirelu.config import TextConfig
 from minirelu.text import corpus as corpus_module
-from minirelu.text.batches import batch, make_probe, open_tokens, write_tokens, yardsticks
+from minirelu.text.batches import baselines, batch, make_probe, open_tokens, write_tokens
 from minirelu.text.corpus import Document, open_corpus
 from minirelu.text.tokenizer import Tokenizer
 
@@ -186,7 +186,7 @@ def test_damaged_tokenizer(tmp_path):
         Tokenizer.load(tmp_path / "no.json")
 
 
-# --- tokens, batches, probe, yardsticks
+# --- tokens, batches, probe, baselines
 
 
 def test_token_files_hold_documents_with_an_end_behind_each(tmp_path):
@@ -234,13 +234,13 @@ def test_probe_is_whole_disjoint_sequences():
     assert make_probe(np.arange(40), n_tokens=3, n_ctx=16).shape == (1, 17)  # one at least
 
 
-def test_yardsticks_by_hand():
+def test_baselines_by_hand():
     tokens, probe = np.array([0, 1, 0, 2, 0, 1]), np.array([[0, 1, 0], [3, 3, 1]])
     p1 = np.array([4, 3, 2, 1]) / 10  # (count + 1) / (6 + 4)
     unigram = -np.log(p1[[1, 0, 3, 1]]).mean()
     # after 0: 1 twice, 2 once, two kinds; after 1: 0 once, one kind; 3 was never seen
     p2 = [(2 + 2 * p1[1]) / 5, (1 + 1 * p1[0]) / 2, p1[3], p1[1]]
-    found = yardsticks(tokens, probe, 4)
+    found = baselines(tokens, probe, 4)
     assert found["uniform"] == pytest.approx(np.log(4))
     assert found["unigram"] == pytest.approx(unigram)
     assert found["bigram"] == pytest.approx(-np.log(p2).mean())
@@ -249,5 +249,5 @@ def test_yardsticks_by_hand():
 def test_bigram_probabilities_add_up_to_one():
     tokens = np.random.default_rng(0).integers(0, 5, 60)
     for before in range(6):
-        each = [yardsticks(tokens, np.array([[before, after]]), 6)["bigram"] for after in range(6)]
+        each = [baselines(tokens, np.array([[before, after]]), 6)["bigram"] for after in range(6)]
         assert np.exp(-np.array(each)).sum() == pytest.approx(1)

@@ -16,13 +16,14 @@ from conftest import quick_settings
 
 import minirelu as mr
 from minirelu.kernels.adam import global_norm
-from minirelu.kernels.workspace import Workspace
+from minirelu.model.workspace import Workspace
+from minirelu.runs import checkpoint as checkpoint_module
+from minirelu.runs import files
+from minirelu.runs.checkpoint import checkpoint_steps, thin_out
+from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measure import measure
 from minirelu.text.batches import batch
-from minirelu.training import adam, files, trainer
-from minirelu.training import checkpoint as checkpoint_module
-from minirelu.training.checkpoint import checkpoint_steps, thin_out
-from minirelu.training.prepare import create_run
+from minirelu.training import adam, trainer
 from minirelu.training.schedule import kept_steps, learning_rate, probe_steps
 
 
@@ -183,7 +184,7 @@ def test_training_learns(finished_run, text_file, tmp_path):
     """A model of text made of ten words comes near to its entropy, ln 10 per word."""
     run = new_run(tmp_path, text_file, steps=150, learning_rate=0.02, batch_size=16)
     mr.train(run)
-    marks, last = run.corpus["yardsticks"], run.probes()[-1]
+    marks, last = run.corpus["baselines"], run.probes()[-1]
     assert last["val_loss"] < marks["unigram"] - 0.1
 
 
@@ -191,9 +192,9 @@ def test_training_learns(finished_run, text_file, tmp_path):
 
 
 def test_new_run_keeps_training_and_validation_apart(tmp_path):
-    """Tokenizer from the training part, probe from the other, yardsticks from one for the other."""
+    """Tokenizer from the training part, probe from the other, baselines from one for the other."""
     from minirelu.config import TextConfig
-    from minirelu.text.batches import make_probe, yardsticks
+    from minirelu.text.batches import baselines, make_probe
     from minirelu.text.corpus import open_corpus
     from minirelu.text.tokenizer import Tokenizer
 
@@ -213,8 +214,8 @@ def test_new_run_keeps_training_and_validation_apart(tmp_path):
     assert tokenizer.decode(run.train_tokens.tolist()) == read["train"] + "<|endoftext|>"
     assert tokenizer.decode(val.tolist()) == read["val"] + "<|endoftext|>"
     np.testing.assert_array_equal(run.probe_tokens, make_probe(val, 256, 16))
-    expected = yardsticks(run.train_tokens, run.probe_tokens, tokenizer.size)
-    assert run.corpus["yardsticks"] == expected
+    expected = baselines(run.train_tokens, run.probe_tokens, tokenizer.size)
+    assert run.corpus["baselines"] == expected
     assert run.corpus["train_tokens"] == len(run.train_tokens)
 
 
@@ -381,7 +382,8 @@ def test_killed_equals_undisturbed(tmp_path, text_file, undisturbed, moment):
     run = new_run(tmp_path, text_file)
     code = f"""
 import os, minirelu as mr
-from minirelu.training import files, trainer
+from minirelu.runs import files
+from minirelu.training import trainer
 left = {moment}
 def dying(f):
     def wrapped(*args, **kwargs):

@@ -56,7 +56,7 @@ def threads_each(workers: int) -> int:
     """Threads of each of so many workers: together those in use here, and one at least."""
     if workers < 1:
         raise UserError(f"workers: {workers} is not allowed; it must be 1 or more")
-    from minirelu.kernels.compiling import n_threads
+    from minirelu.threads import n_threads
 
     return max(1, n_threads() // workers)
 
@@ -64,7 +64,7 @@ def threads_each(workers: int) -> int:
 def _start_worker(threads: int) -> None:
     """Leave Ctrl-C to the process that gives out the work, and use so many threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from minirelu.kernels.compiling import set_threads
+    from minirelu.threads import set_threads
 
     set_threads(threads)
 

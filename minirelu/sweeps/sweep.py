@@ -149,7 +149,7 @@ class Sweep:
 
     def to_toml(self) -> str:
         """Write everything needed to do the sweep again."""
-        from minirelu.training.prepare import made_with
+        from minirelu.runs.prepare import made_with
 
         seed = self.base.train.seed
         sweep = {

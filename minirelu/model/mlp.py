@@ -13,7 +13,7 @@ import numpy as np
 Saved = tuple[np.ndarray, "np.ndarray | None", np.ndarray]
 
 
-def relu_mlp_forward(
+def mlp_forward(
     x: np.ndarray,
     W_in: np.ndarray,
     b_in: np.ndarray | None,
@@ -38,7 +38,7 @@ def relu_mlp_forward(
     Examples
     --------
     >>> W_in, W_out = np.array([[1.0], [-1.0]]), np.array([[10.0], [20.0]])
-    >>> y, (x, pre, post) = relu_mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)
+    >>> y, (x, pre, post) = mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)
     >>> post, y
     (array([[3., 0.]]), array([[30.]]))
     """
@@ -52,10 +52,10 @@ def relu_mlp_forward(
     return y, (x, pre, post)
 
 
-def relu_mlp_backward(
+def mlp_backward(
     dy: np.ndarray, W_in: np.ndarray, W_out: np.ndarray, saved: Saved
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Backward of :func:`relu_mlp_forward`.
+    """Backward of :func:`mlp_forward`.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def relu_mlp_backward(
     A unit that is off passes no gradient: its rows stay exactly 0.
 
     >>> W_in, W_out = np.array([[1.0], [-1.0]]), np.array([[10.0], [20.0]])
-    >>> y, saved = relu_mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)
-    >>> dx, dW_in, db_in, dW_out, db_out = relu_mlp_backward(np.ones((1, 1)), W_in, W_out, saved)
+    >>> y, saved = mlp_forward(np.array([[3.0]]), W_in, None, W_out, None)
+    >>> dx, dW_in, db_in, dW_out, db_out = mlp_backward(np.ones((1, 1)), W_in, W_out, saved)
     >>> dx, dW_in.T, dW_out.T
     (array([[10.]]), array([[30.,  0.]]), array([[3., 0.]]))
     """

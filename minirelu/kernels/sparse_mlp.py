@@ -1,6 +1,6 @@
 """The ReLU MLP while few units are on: one matrix product, and then only what is on.
 
-Reference: ``minirelu.model.relu_mlp``. Where unit j is off at a token, its output there is 0, and
+Reference: ``minirelu.model.mlp``. Where unit j is off at a token, its output there is 0, and
 so is everything that the backward would multiply with it. Of the six products of the two
 directions only the first, which finds out who is on, has to visit every (token, unit) pair; the
 other five walk a list of the pairs that are on. Nothing is left out that is not a zero: results

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import minirelu as mr
-from minirelu.kernels.workspace import Workspace
-from minirelu.training import estimate
+from minirelu import estimate
+from minirelu.model.workspace import Workspace
 
 
 def settings_of(**model_and_train) -> mr.Config:

@@ -1,11 +1,11 @@
 """The ReLU MLP while many units are on: six matrix products, and nothing between them.
 
-Reference: ``minirelu.model.relu_mlp``. ``post`` is kept block by block, unit-major: row ``b`` of
+Reference: ``minirelu.model.mlp``. ``post`` is kept block by block, unit-major: row ``b`` of
 an array (blocks, F * BLOCK) holds the (F, tokens) values of token block b. A tile of it is made by
 one small product, gets bias and ReLU while it is still in the cache, and goes straight into the
 product with ``W_out``.
 
-The one for few units is ``sparse_relu_mlp.py``, and ``mlp_route.py`` chooses.
+The one for few units is ``sparse_mlp.py``, and ``mlp_route.py`` chooses.
 """
 
 from __future__ import annotations

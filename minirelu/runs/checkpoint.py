@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError, one_line, shown
 from minirelu.model.parameters import Parameters, n_params
-from minirelu.training.files import read_json, replacing_folder, sha256
+from minirelu.runs.files import read_json, replacing_folder, sha256
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from minirelu.errors import UserError, one_line, shown
-from minirelu.training.checkpoint import checkpoint_steps
-from minirelu.training.files import explained, locked, write_text
-from minirelu.training.prepare import create_run, create_run_like, refuse_taken, same_text
-from minirelu.training.run import MEASURES, Run
-from minirelu.training.sweep import Point, Sweep
+from minirelu.runs.checkpoint import checkpoint_steps
+from minirelu.runs.files import explained, locked, write_text
+from minirelu.runs.prepare import create_run, create_run_like, refuse_taken, same_text
+from minirelu.runs.run import MEASURES, Run
+from minirelu.sweeps.sweep import Point, Sweep
 
 
 def check_folder(sweep: Sweep, folder: Path) -> None:

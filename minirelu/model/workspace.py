@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from minirelu.config import ModelConfig
-from minirelu.kernels.compiling import most_threads
 from minirelu.model.parameters import Parameters
+from minirelu.threads import most_threads
 
 
 class Workspace:

@@ -11,11 +11,11 @@ import dying
 import pytest
 
 import minirelu as mr
-from minirelu.kernels.workers import cluster, in_own_process
-from minirelu.training import sweep_running
-from minirelu.training.sweep import NAMED, Sweep, parse_vary
-from minirelu.training.sweep_folder import finished_runs, last_step, locked_folder, prepare_run
-from minirelu.training.sweep_running import Watching, expected_seconds, run_sweep, train_run
+from minirelu.workers import cluster, in_own_process
+from minirelu.sweeps import running as sweep_running
+from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
+from minirelu.sweeps.folder import finished_runs, last_step, locked_folder, prepare_run
+from minirelu.sweeps.running import Watching, expected_seconds, run_sweep, train_run
 
 
 def small_sweep(corpus: Path, seeds: int = 2, **train) -> Sweep:
@@ -65,7 +65,7 @@ def finished(text_file, tmp_path_factory) -> tuple[Path, Sweep]:
 
 def test_runs_are_those_of_train(finished, text_file, tmp_path):
     """A point of the sweep, trained as an ordinary run, has the same bits."""
-    from minirelu.training.prepare import create_run
+    from minirelu.runs.prepare import create_run
 
     folder, sweep = finished
     for point in sweep.points()[:3:2]:  # one whose text was read, one whose text was copied

@@ -49,7 +49,8 @@ def memory(settings: Config) -> dict[str, int]:
     (['weights', 'gradients', 'Adam'], 16461824)
     """
     from minirelu.kernels.attention import scratch_size
-    from minirelu.kernels.compiling import BLOCK, TILE, most_threads, n_blocks
+    from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
+    from minirelu.threads import most_threads
 
     model, train = settings.model, settings.train
     P, C, V = n_params(model), model.d_model, model.d_vocab
@@ -201,8 +202,8 @@ def _small_step(
     model: ModelConfig, sequences: int, mlp: str, share_on: float
 ) -> Callable[[], None]:
     """Forward and backward of a small model with about that share of its units on."""
-    from minirelu.kernels.workspace import Workspace
     from minirelu.model.transformer import loss_and_grads
+    from minirelu.model.workspace import Workspace
 
     model = dataclasses.replace(model, bias=True)
     params, workspace, grads = init_params(model), Workspace(), Parameters(model)

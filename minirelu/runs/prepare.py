@@ -1,4 +1,4 @@
-"""Making a new run folder: corpus, tokenizer, tokens, probe, yardsticks, settings."""
+"""Making a new run folder: corpus, tokenizer, tokens, probe, baselines, settings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import numpy as np
 
 from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
-from minirelu.text.batches import make_probe, open_tokens, write_tokens, yardsticks
+from minirelu.text.batches import make_probe, open_tokens, write_tokens, baselines
 from minirelu.text.corpus import open_corpus
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.estimate import refuse_too_large
-from minirelu.training.files import explained, replacing_folder, write_text
-from minirelu.training.run import Run
+from minirelu.estimate import refuse_too_large
+from minirelu.runs.files import explained, replacing_folder, write_text
+from minirelu.runs.run import Run
 
 
 def made_with() -> dict[str, Any]:
     """Return versions and platform, for the record."""
     import minirelu
-    from minirelu.kernels.compiling import n_threads
+    from minirelu.threads import n_threads
 
     versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
     for package in ("numpy", "numba", "scipy", "tokenizers", "safetensors"):
@@ -55,7 +55,7 @@ def refuse_taken(folder: Path) -> None:
 def create_run(
     settings: Config, folder: str | Path, on_read: Callable[[int, int], None] = lambda n, of: None
 ) -> Run:
-    """Read the corpus, make tokenizer, tokens, probe and yardsticks, and write a new run folder.
+    """Read the corpus, make tokenizer, tokens, probe and baselines, and write a new run folder.
 
     The folder appears when all of this is done. ``d_vocab`` in the run's settings is the number
     of tokens that the tokenizer really has, which a small text can make less than was asked for.
@@ -111,7 +111,7 @@ def create_run(
             facts |= {
                 "train_tokens": n_train,
                 "val_tokens": n_val,
-                "yardsticks": yardsticks(train_tokens, probe, tokenizer.size),
+                "baselines": baselines(train_tokens, probe, tokenizer.size),
             }
             del val_tokens, train_tokens  # Windows does not rename what is mapped
             write_text(new / "tokenizer.json", tokenizer.to_json())

@@ -15,10 +15,10 @@ from minirelu.model.parameters import Parameters
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.text.batches import open_tokens
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.checkpoint import checkpoint_steps, load_params
-from minirelu.training.files import read_arrays, read_json
+from minirelu.runs.checkpoint import checkpoint_steps, load_params
+from minirelu.runs.files import read_arrays, read_json
 
-YARDSTICKS = ("uniform", "unigram", "bigram")
+BASELINES = ("uniform", "unigram", "bigram")
 # What a probe's record has for each layer.
 MEASURES = ("per_token", "per_sequence", "per_batch")
 MEASURES += ("median_in_sequence_used", "median_in_sequence_all")
@@ -74,22 +74,22 @@ class Run:
 
     @property
     def corpus(self) -> dict[str, Any]:
-        """What was read: counts, SHA-256, and the yardsticks in nats per token."""
+        """What was read: counts, SHA-256, and the baselines in nats per token."""
         file = self.folder / "corpus.json"
         facts = read_json(file)
-        marks = facts.get("yardsticks") if isinstance(facts, dict) else None
+        marks = facts.get("baselines") if isinstance(facts, dict) else None
         whole = isinstance(marks, dict) and all(
             isinstance(facts.get(key), int)
             for part in ("train", "val")
             for key in (f"{part}_documents", f"{part}_bytes", f"{part}_tokens")
         )
-        if not whole or not all(isinstance(marks.get(m), float) for m in YARDSTICKS):
+        if not whole or not all(isinstance(marks.get(m), float) for m in BASELINES):
             raise UserError(f"{shown(file)} is damaged: it is not complete")
         return {
             "corpus": "",
             "sha256": "",
             **facts,
-            "yardsticks": {m: marks[m] for m in YARDSTICKS},
+            "baselines": {m: marks[m] for m in BASELINES},
         }
 
     @cached_property

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from minirelu.errors import UserError, one_line
-from minirelu.kernels.workers import in_own_process, plain_failures, threads_each
-from minirelu.training.estimate import (
+from minirelu.workers import in_own_process, plain_failures, threads_each
+from minirelu.estimate import (
     available_memory,
     flops,
     memory,
     refuse_too_large,
     run_seconds,
 )
-from minirelu.training.run import Run
-from minirelu.training.sweep import Point, Sweep
-from minirelu.training.sweep_folder import (
+from minirelu.runs.run import Run
+from minirelu.sweeps.sweep import Point, Sweep
+from minirelu.sweeps.folder import (
     is_finished,
     locked_folder,
     open_folder,
@@ -85,7 +85,7 @@ def run_sweep(
         1: one run after the other, in this process; more: so many processes side by side. One
         that dies costs the steps since its run's last checkpoint.
     cluster : Executor, optional
-        :func:`minirelu.kernels.workers.cluster`, instead of ``workers``.
+        :func:`minirelu.workers.cluster`, instead of ``workers``.
     watching : Watching, optional
 
     Returns
