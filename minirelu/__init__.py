@@ -27,15 +27,16 @@ _HOME = {
     "n_params": "minirelu.model.parameters",
     "forward": "minirelu.model.transformer",
     "backward": "minirelu.model.transformer",
-    "loss_and_grads": "minirelu.model.transformer",
+    "loss_and_grads": "minirelu.compute",
     "cross_entropy": "minirelu.model.cross_entropy",
     "generate": "minirelu.model.generate",
     "UnitCounts": "minirelu.sparsity.counts",
     "usage": "minirelu.sparsity.usage",
     "in_sequence_percentile": "minirelu.sparsity.usage",
-    "Workspace": "minirelu.model.workspace",
+    "Workspace": "minirelu.compute",
     "Run": "minirelu.runs.run",
     "create_run": "minirelu.runs.prepare",
+    "branch": "minirelu.runs.branch",
     "train": "minirelu.training.trainer",
 }
 __all__ = ["__version__", *_HOME]
@@ -53,13 +54,14 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from minirelu.compute import Workspace, loss_and_grads
     from minirelu.config import Config, ModelConfig, TextConfig, TrainConfig
     from minirelu.errors import UserError
     from minirelu.model.cross_entropy import cross_entropy
     from minirelu.model.generate import generate
     from minirelu.model.parameters import Parameters, init_params, n_params
-    from minirelu.model.transformer import backward, forward, loss_and_grads
-    from minirelu.model.workspace import Workspace
+    from minirelu.model.transformer import backward, forward
+    from minirelu.runs.branch import branch
     from minirelu.runs.prepare import create_run
     from minirelu.runs.run import Run
     from minirelu.sparsity.counts import UnitCounts

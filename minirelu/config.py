@@ -23,11 +23,17 @@ from minirelu.model.activation_functions import (
     activation_function,
 )
 from minirelu.settings import Checked, setting
+from minirelu.training.interventions import parse_interventions
+from minirelu.training.optimizers import OPTIMIZERS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+# Who computes, see ``minirelu.compute``.
+COMPUTE = ("auto", "dense", "sparse", "reference")
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,9 @@ class TrainConfig(Checked):
     seed: int = setting(
         int, "Seed of initial weights and batch order.", default=0, low=0, high=2**63 - 1
     )
+    data_seed: int = setting(
+        int, "Seed of batch order alone; -1: the same as seed.", default=-1, low=-1, high=2**63 - 1
+    )
     learning_rate: float = setting(float, "Peak learning rate.", default=5e-3, low=0, high=10)
     warmup_steps: int = setting(
         int, "Steps of linear warm-up from 0.", default=50, low=0, high=1 << 31
@@ -173,6 +182,12 @@ class TrainConfig(Checked):
     )
     final_lr: float = setting(
         float, "Where cosine ends, as a share of the peak.", default=0.1, low=0, high=1
+    )
+    optimizer: str = setting(
+        str, "Takes the steps.", default="adamw", choices=tuple(OPTIMIZERS)
+    )
+    momentum: float = setting(
+        float, "Share of the last direction that sgd_momentum keeps.", default=0.9, low=0, high=1
     )
     beta1: float = setting(float, "Adam's decay of the mean.", default=0.9, low=0, high=0.999999)
     beta2: float = setting(
@@ -184,6 +199,21 @@ class TrainConfig(Checked):
     )
     clip_norm: float = setting(
         float, "Clip the gradient to this global norm; 0: never.", default=1.0, low=0, high=1e9
+    )
+    l1: float = setting(
+        float,
+        "Weight of an L1 penalty on the hidden activations: their sizes, summed over units and "
+        "layers, mean over tokens.",
+        default=0.0,
+        low=0,
+        high=1e6,
+    )
+    intervene: tuple[str, ...] = setting(
+        str,
+        "What is done to the updates, as in \"freeze params=embed.*\"; see "
+        "minirelu/training/interventions.py.",
+        default=(),
+        several=True,
     )
     probe_every: int = setting(
         int,
@@ -200,12 +230,22 @@ class TrainConfig(Checked):
         float, "Disk for weights kept along the way; fewer are kept beyond it.",
         default=2.0, low=0, high=1e6,
     )  # fmt: skip
-    mlp: str = setting(
+    keep_optimizer_at: tuple[int, ...] = setting(
+        int,
+        "Steps whose weights and optimizer state stay on disk, to branch off there "
+        "(train --from RUN --at STEP).",
+        default=(),
+        low=0,
+        high=1 << 31,
+        several=True,
+    )
+    compute: str = setting(
         str,
-        "How MLPs are computed: 'dense' (all units), 'sparse' (those that are on), 'auto' (what is "
-        "faster, by layer and step), or 'numpy' (the whole step by the reference).",
+        "Who computes: 'reference' (the NumPy of model/, and nothing else), or the kernels: "
+        "'dense' (all hidden units), 'sparse' (those that are on), 'auto' (what is faster, by "
+        "layer and step).",
         default="auto",
-        choices=("auto", "dense", "sparse", "numpy"),
+        choices=COMPUTE,
     )
 
     def __post_init__(self) -> None:
@@ -215,6 +255,12 @@ class TrainConfig(Checked):
                 f"micro_batches: {self.micro_batches} does not divide batch_size "
                 f"{self.batch_size}; choose one that does"
             )
+        parse_interventions(self.intervene)  # raises where one is wrong
+
+    @property
+    def batch_seed(self) -> int:
+        """Seed of the order in which batches come."""
+        return self.seed if self.data_seed < 0 else self.data_seed
 
 
 # What `small` is, beside the defaults above; another preset says where it differs from `small`.
@@ -244,7 +290,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 SECTIONS: dict[str, type] = {"model": ModelConfig, "text": TextConfig, "train": TrainConfig}
 # Top-level TOML keys that are not settings: the preset to start from, and what a run wrote down.
-_NOT_SETTINGS = ("preset", "made_with")
+_NOT_SETTINGS = ("preset", "made_with", "parent")
 
 
 @dataclass(frozen=True)
@@ -261,6 +307,10 @@ class Config:
     model: ModelConfig
     text: TextConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        for intervention in parse_interventions(self.train.intervene):
+            intervention.check(self.model)
 
     @classmethod
     def build(
@@ -293,6 +343,7 @@ class Config:
             known = f"{', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
             raise UserError(f"unknown preset {one_line(repr(preset))}; there are {known}")
 
+        tables = _in_today_s_words(tables)
         _refuse_unknown(tables, where)
         below = {s: {**_SMALL[s], **PRESETS[preset].get(s, {})} for s in SECTIONS}
         with_file = {s: {**below[s], **tables.get(s, {})} for s in SECTIONS}
@@ -311,6 +362,7 @@ class Config:
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], where: str = "") -> Config:
         """Make a Config from complete tables, as a run folder holds them."""
+        tables = _in_today_s_words(tables)
         _refuse_unknown(tables, where)
         parts = {}
         for section, kind in SECTIONS.items():
@@ -320,14 +372,20 @@ class Config:
                 raise UserError(f"{where}[{section}] is not complete") from None
             except UserError as e:
                 raise UserError(f"{where}{e}") from None
-        return cls(**parts)
+        try:
+            return cls(**parts)
+        except UserError as e:
+            raise UserError(f"{where}{e}") from None
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """All settings as plain values, by section."""
-        tables = {section: dataclasses.asdict(getattr(self, section)) for section in SECTIONS}
-        if isinstance(self.model.d_mlp, tuple):
-            tables["model"]["d_mlp"] = list(self.model.d_mlp)
-        return tables
+        return {
+            section: {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(getattr(self, section)).items()
+            }
+            for section in SECTIONS
+        }
 
     def to_toml(self, **extra: Mapping[str, Any]) -> str:
         """Write all settings as TOML; ``extra`` tables go behind them."""
@@ -344,6 +402,17 @@ class Config:
             for name, value in table.items()
             if others[section][name] != value
         ]
+
+
+def _in_today_s_words(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what 0.1 wrote: there ``compute`` was ``mlp``, and ``reference`` was ``numpy``."""
+    train = tables.get("train")
+    if not isinstance(train, Mapping) or "mlp" not in train:
+        return tables
+    renamed = {"compute" if key == "mlp" else key: value for key, value in train.items()}
+    if renamed["compute"] == "numpy":
+        renamed["compute"] = "reference"
+    return {**tables, "train": renamed}
 
 
 def _refuse_unknown(tables: Mapping[str, Any], where: str) -> None:

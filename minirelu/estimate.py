@@ -17,9 +17,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from minirelu.config import Config, ModelConfig
+from minirelu.compute import Workspace, global_norm, loss_and_grads, step_memory, update
+from minirelu.config import Config, ModelConfig, TrainConfig
 from minirelu.errors import UserError
 from minirelu.model.parameters import Parameters, init_params, n_params
+from minirelu.training.optimizers import OPTIMIZERS
 
 # Python, NumPy, SciPy's BLAS, Numba with its compiler, and the kernels.
 _PROGRAM_BYTES = 270_000_000
@@ -46,34 +48,18 @@ def memory(settings: Config) -> dict[str, int]:
     --------
     >>> parts = memory(Config.build("small"))
     >>> list(parts)[:3], parts["weights"]
-    (['weights', 'gradients', 'Adam'], 16461824)
+    (['weights', 'gradients', 'adamw'], 16461824)
     """
-    from minirelu.kernels.attention import scratch_size
-    from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
-    from minirelu.threads import most_threads
-
     model, train = settings.model, settings.train
-    P, C, V = n_params(model), model.d_model, model.d_vocab
+    P = n_params(model)
     N = train.batch_size // train.micro_batches * model.n_ctx
-    blocks, widest = n_blocks(N), max(model.mlp_widths)
-    padded = blocks * BLOCK
-    each_thread = max(scratch_size(model.n_ctx, C // model.n_heads), TILE * (BLOCK + C))
-    parts = {
+    optimizer = OPTIMIZERS[train.optimizer]
+    held = {
         "weights": P,
         "gradients": P * (2 if train.micro_batches > 1 else 1),
-        "Adam": 2 * P,
-        "hidden units": padded * sum(model.mlp_widths),
-        # of each layer: both normalised inputs, q, k, v, z, and the residual stream twice
-        "other activations": 8 * N * C * model.n_layers,
-        "logits": padded * V,
-        # gradients of activations, and parts of those of the weights, which are added up at the end
-        "scratch": 8 * N * C + 4 * blocks * C * C + blocks * widest + most_threads() * each_thread,
+        train.optimizer: len(optimizer.slots) * P,
     }
-    if train.mlp == "numpy":  # the reference keeps nothing in blocks, and more of everything
-        pattern = train.batch_size // train.micro_batches * model.n_heads * model.n_ctx**2
-        parts["hidden units"] = N * (sum(model.mlp_widths) + 4 * widest)
-        parts["other activations"] += 2 * pattern * model.n_layers
-        parts["logits"] *= 4
+    parts = held | step_memory(model, N, train.compute)
     return {name: 4 * numbers for name, numbers in parts.items()} | {"program": _PROGRAM_BYTES}
 
 
@@ -171,7 +157,7 @@ def step_time(settings: Config) -> StepTime:
 
     def small(n_layers: int, share_on: float) -> Callable[[], None]:
         config = dataclasses.replace(model, n_layers=n_layers, d_mlp=width)
-        return _small_step(config, timed, train.mlp, share_on)
+        return _small_step(config, timed, train.compute, share_on)
 
     one, two, one_sparse = _seconds([small(1, 0.5), small(2, 0.5), small(1, 0.05)])
     layer = max(0.0, two - one)
@@ -182,8 +168,8 @@ def step_time(settings: Config) -> StepTime:
     once_sparse = at_first - (model.n_layers - 1) * min(saved, layer)
 
     tokens = train.batch_size / timed
-    adam = _adam_seconds(n_params(model)) * (1 if train.micro_batches == 1 else 1.5)
-    return StepTime(tokens * at_first + adam, tokens * once_sparse + adam)
+    update = _update_seconds(n_params(model), train) * (1 if train.micro_batches == 1 else 1.5)
+    return StepTime(tokens * at_first + update, tokens * once_sparse + update)
 
 
 def run_seconds(settings: Config, steps: int, first_step: int = 0) -> tuple[float, StepTime]:
@@ -199,12 +185,9 @@ def run_seconds(settings: Config, steps: int, first_step: int = 0) -> tuple[floa
 
 
 def _small_step(
-    model: ModelConfig, sequences: int, mlp: str, share_on: float
+    model: ModelConfig, sequences: int, compute: str, share_on: float
 ) -> Callable[[], None]:
     """Forward and backward of a small model with about that share of its units on."""
-    from minirelu.model.transformer import loss_and_grads
-    from minirelu.model.workspace import Workspace
-
     model = dataclasses.replace(model, bias=True)
     params, workspace, grads = init_params(model), Workspace(), Parameters(model)
     for l in range(model.n_layers):
@@ -215,7 +198,7 @@ def _small_step(
     tokens = np.random.default_rng(0).integers(0, model.d_vocab, (sequences, model.n_ctx))
 
     def step() -> None:
-        loss_and_grads(params, tokens, tokens, model, mlp, workspace, grads)
+        loss_and_grads(params, tokens, tokens, model, compute, workspace, grads)
 
     return step
 
@@ -237,15 +220,15 @@ def _seconds_of(step: Callable[[], None]) -> float:
     return (time.perf_counter() - start) / n
 
 
-def _adam_seconds(n: int) -> float:
+def _update_seconds(n: int, settings: TrainConfig) -> float:
     """Measure norm and update over a part of that many parameters, and scale it."""
-    from minirelu.kernels.adam import adam_step, global_norm
-
-    part = min(n, 4_000_000)
-    p, g, m, v = np.ones((4, part), np.float32)
+    part = Parameters(ModelConfig(1, 1, 1, min(n, 2_000_000), 1, 1))
+    grads = Parameters(part.config)
+    grads.flat[:] = 1
+    slots = {name: Parameters(part.config) for name in OPTIMIZERS[settings.optimizer].slots}
 
     def step() -> None:
-        global_norm(g)
-        adam_step(p, g, m, v, 1, 1e-3, 0.9, 0.95, 1e-8, 0.1)
+        norm = global_norm(grads, settings.compute)
+        update(part, grads, slots, 1, 1e-3, settings, norm)
 
-    return _seconds([step])[0] * n / part
+    return _seconds([step])[0] * n / part.flat.size

@@ -18,10 +18,14 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     per_layer: bool = False,
+    several: bool = False,
 ) -> Any:
-    """Describe one dataclass field: its type, its meaning and what it may be."""
+    """Describe one dataclass field: its type, its meaning and what it may be.
+
+    ``per_layer``: one value, or one for each layer; ``several``: any number of values, or none.
+    """
     described = {"kind": kind, "help": help, "low": low, "high": high}
-    described |= {"choices": choices, "per_layer": per_layer}
+    described |= {"choices": choices, "per_layer": per_layer, "several": several}
     return field(default=default, metadata=described)
 
 
@@ -31,10 +35,13 @@ class Checked:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.metadata["per_layer"] and isinstance(value, (list, tuple)):
-                if not value:
+            many = f.metadata["several"] or f.metadata["per_layer"]
+            if many and isinstance(value, (list, tuple)):
+                if f.metadata["per_layer"] and not value:
                     raise UserError(f"{f.name}: an empty list; give one number per layer")
                 checked = tuple(_check_value(f, v) for v in value)
+            elif f.metadata["several"]:
+                raise UserError(f"{f.name}: {one_line(repr(value))} is not a list")
             else:
                 checked = _check_value(f, value)
             object.__setattr__(self, f.name, checked)

@@ -38,7 +38,8 @@ def test_wrong_values_name_field_value_and_what_is_allowed(field, value, words):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("steps", -1), ("learning_rate", float("inf")), ("beta2", 1.0), ("mlp", "gpu")]
+    "field, value",
+    [("steps", -1), ("learning_rate", float("inf")), ("beta2", 1.0), ("compute", "gpu")],
 )
 def test_wrong_training_settings(field, value):
     with pytest.raises(ValueError, match=field):

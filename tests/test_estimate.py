@@ -10,7 +10,7 @@ import pytest
 
 import minirelu as mr
 from minirelu import estimate
-from minirelu.model.workspace import Workspace
+from minirelu.kernels.workspace import Workspace
 
 
 def settings_of(**model_and_train) -> mr.Config:
@@ -40,7 +40,7 @@ def test_memory_is_that_of_the_workspace(given):
     )  # fmt: skip
     assert expected == pytest.approx(workspace.nbytes, rel=0.02)
     assert parts["weights"] == params.flat.nbytes
-    assert parts["Adam"] == 2 * params.flat.nbytes
+    assert parts["adamw"] == 2 * params.flat.nbytes
 
 
 def test_flops_by_hand():

@@ -22,10 +22,10 @@ import numpy as np
 from checks_01 import check_losses, check_pattern, check_share_on
 from common import show
 from matplotlib.figure import Figure
+from minirelu.training.adam import adam_step
 
 import minirelu as mr
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.training.adam import adam_step
 
 np.set_printoptions(precision=2, suppress=True, linewidth=100)
 
@@ -121,7 +121,7 @@ params = mr.init_params(config, seed=3, dtype=np.float64)
 m, v = mr.Parameters(config, np.float64), mr.Parameters(config, np.float64)
 for step in range(1, 301):
     batch = sequences[rng.integers(0, 380, 16)]  # (16, T + 1); the last 19 are never shown
-    loss, grads = mr.loss_and_grads(params, batch[:, :-1], batch[:, 1:], config, mlp="numpy")
+    loss, grads = mr.loss_and_grads(params, batch[:, :-1], batch[:, 1:], config, "reference")
     adam_step(params.flat, grads.flat, m.flat, v.flat, step, 0.01, 0.9, 0.99, 1e-8, 0.0)
     if step in (1, 10, 100, 300):
         print(f"step {step:3}: loss {loss:.2f}")

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 import minirelu as mr
 from minirelu.kernels.adam import global_norm
 from minirelu.text.batches import batch
-from minirelu.training import adam, schedule
+from minirelu.training import optimizers, schedule
 
 # %% [markdown]
 # ## 1. Why not simply follow the gradient?
@@ -136,7 +136,7 @@ show(figure)
 # long; minirelu's `beta2 = 0.95` makes the first ones too short. With it, the first step has length
 # `lr` in every direction, whatever the gradient.
 #
-# `minirelu/training/adam.py` has the same six lines, and one more term that comes next. With
+# `minirelu/training/optimizers.py` has the same six lines, and one more term that comes next. With
 # `decay=0` the two agree to the last digits, here over ten random gradients:
 
 # %%
@@ -146,7 +146,7 @@ p_library, m_library, v_library = p.copy(), m.copy(), v.copy()
 for step in range(1, 11):
     g = rng.standard_normal(5) * [100, 10, 1, 0.1, 0.01]
     adam_step(p, g, m, v, step, 0.01, 0.9, 0.95, 1e-8)
-    adam.adam_step(
+    optimizers.adam_step(
         p_library, g, m_library, v_library,
         step=step, lr=0.01, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.0,
     )  # fmt: skip

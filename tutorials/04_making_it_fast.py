@@ -224,7 +224,7 @@ print("the list was slower at", slower, "and faster at", faster)
 
 # %% [markdown]
 # The dense line is flat, or would be on a machine that does nothing else: it does not care who is
-# on. The sparse line falls towards the cost of the one product that stays. `mlp="auto"`, the
+# on. The sparse line falls towards the cost of the one product that stays. `compute="auto"`, the
 # default, looks at 32 tokens of the batch and takes the list where fewer than a third of the units
 # are on: for each layer, anew at every step.
 #
@@ -299,8 +299,8 @@ def step_by(route: str) -> Callable[[], tuple[float, mr.Parameters]]:
     return lambda: mr.loss_and_grads(params, tokens, targets, config, route, workspace)
 
 
-steps = {route: step_by(route) for route in ("numpy", "dense", "sparse", "auto")}
-loss, grads = steps["numpy"]()
+steps = {route: step_by(route) for route in ("reference", "dense", "sparse", "auto")}
+loss, grads = steps["reference"]()
 step_seconds = alternate(steps, rounds=3)
 for route, step in steps.items():
     found_loss, found = step()

@@ -9,14 +9,13 @@ import numpy as np
 
 from minirelu.bench import peers as peer
 from minirelu.bench.timing import alternate
+from minirelu.compute import Workspace, global_norm, loss_and_grads, update
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.kernels import adam as adam_kernel
 from minirelu.kernels import mlp_route
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.model.transformer import loss_and_grads
-from minirelu.model.workspace import Workspace
 from minirelu.threads import own_threads, set_threads
-from minirelu.training import adam
+from minirelu.training.optimizers import OPTIMIZERS
 
 Array = np.ndarray
 Times = dict[str, list[float]]
@@ -44,7 +43,9 @@ class OurStep:
     ) -> None:  # fmt: skip
         self.params = Parameters(config, params.dtype)
         self.params.flat[:] = params.flat
-        self.grads, self.m, self.v = (Parameters(config, params.dtype) for _ in range(3))
+        self.grads = Parameters(config, params.dtype)
+        slots = OPTIMIZERS[train.optimizer].slots
+        self.slots = {name: Parameters(config, params.dtype) for name in slots}
         self.given = (tokens, targets, config)
         self.train, self.lr, self.step, self.workspace = train, lr, 0, Workspace()
 
@@ -52,10 +53,10 @@ class OurStep:
         """Make one step, and return its loss."""
         self.step += 1
         loss, _ = loss_and_grads(
-            self.params, *self.given, self.train.mlp, self.workspace, self.grads
+            self.params, *self.given, self.train.compute, self.workspace, self.grads
         )
-        norm = adam_kernel.global_norm(self.grads.flat)
-        adam.update(self.params, self.grads, self.m, self.v, self.step, self.lr, self.train, norm)
+        norm = global_norm(self.grads)
+        update(self.params, self.grads, self.slots, self.step, self.lr, self.train, norm)
         return loss
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minirelu.bench.benchmarks import mlp_arrays
 from minirelu.bench.timing import alternate
+from minirelu.compute import Workspace
 from minirelu.kernels import adam as adam_kernel
 from minirelu.kernels import dense_mlp as dense
 from minirelu.kernels import sparse_mlp as sparse
@@ -20,7 +21,6 @@ from minirelu.kernels.attention import (
 from minirelu.kernels.compiling import BLOCK, TILE, n_blocks
 from minirelu.kernels.layernorm import layernorm_forward_kernel
 from minirelu.kernels.sparse_mlp import GROUP
-from minirelu.model.workspace import Workspace
 from minirelu.threads import own_threads
 
 

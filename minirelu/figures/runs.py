@@ -11,7 +11,7 @@ from minirelu.errors import UserError, command, printable, shown
 from minirelu.runs.run import Run
 
 # Settings that leave the course of a training as it is, but for chance or rounding.
-NO_MATTER = ("seed", "mlp", "micro_batches", "probe_every", "snapshot_budget_gb")
+NO_MATTER = ("seed", "data_seed", "compute", "micro_batches", "probe_every", "snapshot_budget_gb")
 # What two runs must share for a measure to mean the same in both.
 _MUST_SHARE = {
     "per_sequence": "n_ctx",

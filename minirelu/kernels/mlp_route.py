@@ -16,7 +16,7 @@ from minirelu.errors import UserError
 from minirelu.kernels import dense_mlp as dense
 from minirelu.kernels import sparse_mlp as sparse
 from minirelu.kernels.compiling import BLOCK, TILE, n_blocks, parallel
-from minirelu.model.workspace import Workspace
+from minirelu.kernels.workspace import Workspace
 
 # Below this share of units on, walking the list is faster than the products; `minirelu bench`
 # measures where the two meet.

@@ -25,9 +25,9 @@ from minirelu.kernels.dense_mlp import units_times_tokens
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
 from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 from minirelu.model.unit_activity import UnitActivity
-from minirelu.model.workspace import Workspace
 from minirelu.threads import own_threads
 
 Array = np.ndarray
@@ -51,14 +51,15 @@ def loss_and_grads(
     mlp: str,
     ws: Workspace,
     grads: Parameters,
-) -> float:
+    l1: float = 0.0,
+) -> tuple[float, float]:
     """See :func:`minirelu.loss_and_grads`; every number of ``grads`` is overwritten."""
     mlp_route.check_route(mlp)
     with own_threads():
         saved = forward(params, tokens, config, mlp, ws)
         nats = loss_forward(params, targets, saved, ws)
         backward(params, saved, config, ws, grads)
-    return float(nats.mean(dtype=np.float64))
+    return float(nats.mean(dtype=np.float64)), 0.0
 
 
 def evaluate(

@@ -119,7 +119,7 @@ def gelu_backward(dpost: np.ndarray, pre: np.ndarray) -> np.ndarray:
     """Multiply the gradient with the slope ``Phi(pre) + pre * Phi'(pre)``.
 
     >>> gelu_backward(np.array([5.0, 5.0]), np.array([-1.0, 2.0])).round(4)
-    array([-0.4166,  5.4263])
+    array([-0.4166,  5.4262])
     """
     density = np.exp(-0.5 * pre * pre) / math.sqrt(2 * math.pi)
     return dpost * (_normal_cdf(pre) + pre * density)

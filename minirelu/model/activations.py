@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError, nearest
+from minirelu.model.hooks import BEFORE
 
 
 class Activation(NamedTuple):
@@ -50,8 +51,16 @@ ACTIVATIONS = (
         "B T C",
         "output of the layer norm, gain and bias applied: the MLP's input",
     ),
-    Activation("blocks.{l}.mlp.hook_pre", "B T F", "hidden units before the ReLU, bias added"),
-    Activation("blocks.{l}.mlp.hook_post", "B T F", "hidden units after the ReLU: on where > 0"),
+    Activation(
+        "blocks.{l}.mlp.hook_pre",
+        "B T F",
+        "hidden units before the activation function, bias added",
+    ),
+    Activation(
+        "blocks.{l}.mlp.hook_post",
+        "B T F",
+        "hidden units after it; with ReLU, a unit is on where this is above 0",
+    ),
     Activation("blocks.{l}.hook_mlp_out", "B T C", "what the MLP adds to the residual stream"),
     Activation("blocks.{l}.hook_resid_post", "B T C", "residual stream after the block"),
     Activation("ln_final.hook_scale", "B T 1", "sqrt(variance + ln_eps)"),
@@ -64,7 +73,7 @@ ACTIVATIONS = (
 
 # What the backward reads; the rest can be dropped while training.
 _BACKWARD = ("tokens", "resid_pre", "resid_mid", "resid_post", "scale", "normalized")
-_BACKWARD += ("hook_q", "hook_k", "hook_v", "pattern", "hook_z", "hook_post")
+_BACKWARD += ("hook_q", "hook_k", "hook_v", "pattern", "hook_z", "hook_pre", "hook_post")
 
 
 def activation_names(config: ModelConfig) -> list[str]:
@@ -81,9 +90,10 @@ def activation_names(config: ModelConfig) -> list[str]:
     return before + layers + after
 
 
-def backward_names(config: ModelConfig) -> set[str]:
-    """Names that :func:`minirelu.backward` needs."""
-    return {name for name in activation_names(config) if name.endswith(_BACKWARD)}
+def backward_names(config: ModelConfig, edited: Iterable[str] = ()) -> set[str]:
+    """Names that :func:`minirelu.backward` needs; of edited ones also what they were before."""
+    needed = {name for name in activation_names(config) if name.endswith(_BACKWARD)}
+    return needed | {name + BEFORE for name in edited}
 
 
 def mlp_names(config: ModelConfig, which: str = "post") -> list[str]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from minirelu.model.hooks import Hook, as_it_is
+from minirelu.model.linear import linear_backward, linear_forward
+
+# Takes the new keys and values, and returns those of all positions so far: (B, t, H, D) each.
+Past = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
 
 def attention_forward(
-    x: np.ndarray, p: Mapping[str, np.ndarray | None], n_heads: int
+    x: np.ndarray,
+    p: Mapping[str, np.ndarray | None],
+    n_heads: int,
+    hook: Hook = as_it_is,
+    past: Past | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Let every position read from itself and the positions before it.
 
@@ -20,13 +30,18 @@ def attention_forward(
         ``W_Q, W_K, W_V, W_O`` (C, C), and ``b_Q, b_K, b_V, b_O`` (C,) or None.
     n_heads : int
         H; head h owns columns h*D to (h+1)*D of Q, K and V.
+    hook : callable
+        called with ``hook_q``, ``hook_k``, ``hook_v`` and ``hook_z`` (B, T, H, D),
+        ``hook_attn_scores`` and ``hook_pattern`` (B, H, T, T).
+    past : callable, optional
+        when generating: puts keys and values of earlier positions before the new ones.
 
     Returns
     -------
     out : ndarray, (B, T, C)
     saved : dict
-        ``q, k, v, z`` (B, T, H, D), ``attn_scores, pattern`` (B, H, T, T); scores of later
-        positions are -inf, their pattern is exactly 0.
+        ``q, k, v, z``, ``pattern``, and ``softmax``: the pattern as the softmax made it. Scores of
+        later positions are -inf, their pattern is exactly 0.
 
     Examples
     --------
@@ -39,17 +54,20 @@ def attention_forward(
     """
     B, T, C = x.shape
     D = C // n_heads
-    q = project(x, p["W_Q"], p["b_Q"]).reshape(B, T, n_heads, D)
-    k = project(x, p["W_K"], p["b_K"]).reshape(B, T, n_heads, D)
-    v = project(x, p["W_V"], p["b_V"]).reshape(B, T, n_heads, D)
+    q = hook("hook_q", linear_forward(x, p["W_Q"], p["b_Q"]).reshape(B, T, n_heads, D))
+    k = hook("hook_k", linear_forward(x, p["W_K"], p["b_K"]).reshape(B, T, n_heads, D))
+    v = hook("hook_v", linear_forward(x, p["W_V"], p["b_V"]).reshape(B, T, n_heads, D))
+    if past is not None:
+        k, v = past(k, v)
 
     # dividing q is cheaper than dividing the scores, of which there are more
     scores = by_head(q / math.sqrt(D)) @ by_head(k).swapaxes(-1, -2)  # (B, H, T, T): query, key
-    scores += causal_mask(T, T, x.dtype)
-    pattern = softmax(scores)  # (B, H, T, T)
-    z = np.ascontiguousarray(by_head(pattern @ by_head(v)))  # (B, T, H, D)
-    out = project(z.reshape(B, T, C), p["W_O"], p["b_O"])  # (B, T, C)
-    return out, {"q": q, "k": k, "v": v, "attn_scores": scores, "pattern": pattern, "z": z}
+    scores += causal_mask(T, k.shape[1], x.dtype)
+    probs = softmax(hook("hook_attn_scores", scores))  # (B, H, T, T)
+    pattern = hook("hook_pattern", probs)
+    z = hook("hook_z", np.ascontiguousarray(by_head(pattern @ by_head(v))))  # (B, T, H, D)
+    out = linear_forward(z.reshape(B, T, C), p["W_O"], p["b_O"])  # (B, T, C)
+    return out, {"q": q, "k": k, "v": v, "softmax": probs, "pattern": pattern, "z": z}
 
 
 def attention_backward(
@@ -57,6 +75,7 @@ def attention_backward(
     x: np.ndarray,
     p: Mapping[str, np.ndarray | None],
     saved: Mapping[str, np.ndarray],
+    hook: Hook = as_it_is,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Backward of :func:`attention_forward`.
 
@@ -68,7 +87,9 @@ def attention_backward(
     p : mapping
         the forward's parameters.
     saved : mapping
-        the forward's ``q, k, v, pattern, z``; the scores are not needed.
+        the forward's ``q, k, v, softmax, pattern, z``; the scores are not needed.
+    hook : callable
+        called with the gradients with respect to what the forward's was called with.
 
     Returns
     -------
@@ -95,41 +116,25 @@ def attention_backward(
     dp = {}
 
     # out = z @ W_O + b_O
-    dz, dp["W_O"], dp["b_O"] = project_backward(dout, z.reshape(B, T, C), p["W_O"])
-    dz = by_head(dz.reshape(q.shape))  # (B, H, T, D)
+    dz, dp["W_O"], dp["b_O"] = linear_backward(dout, z.reshape(B, T, C), p["W_O"])
+    dz = by_head(hook("hook_z", dz.reshape(q.shape)))  # (B, H, T, D)
     # z = pattern @ v
-    dpattern = dz @ by_head(v).swapaxes(-1, -2)  # (B, H, T, T)
+    dpattern = hook("hook_pattern", dz @ by_head(v).swapaxes(-1, -2))  # (B, H, T, T)
     dv = pattern.swapaxes(-1, -2) @ dz  # (B, H, T, D)
-    # pattern = softmax(scores); where the mask made pattern 0, dscores is exactly 0
-    dpattern -= np.einsum("bhqk,bhqk->bhq", dpattern, pattern)[..., None]
-    dpattern *= pattern
-    dscores = dpattern  # (B, H, T, T)
+    # pattern = softmax(scores); where the mask made it 0, dscores is exactly 0
+    probs = saved["softmax"]
+    mean = np.einsum("bhqk,bhqk->bhq", dpattern, probs)[..., None]  # (B, H, T, 1)
+    dscores = hook("hook_attn_scores", probs * (dpattern - mean))  # (B, H, T, T)
     # scores = (q / sqrt(D)) @ k.T
     dq = dscores @ by_head(k / math.sqrt(D))  # (B, H, T, D)
     dk = dscores.swapaxes(-1, -2) @ by_head(q / math.sqrt(D))  # (B, H, T, D)
     # q = x @ W_Q + b_Q, and so on: x was used three times, so three gradients add up
     dx = np.zeros_like(x)
     for name, d in (("Q", dq), ("K", dk), ("V", dv)):
-        d = by_head(d).reshape(B, T, C)
-        dx_part, dp["W_" + name], dp["b_" + name] = project_backward(d, x, p["W_" + name])
+        d = hook(f"hook_{name.lower()}", by_head(d)).reshape(B, T, C)
+        dx_part, dp["W_" + name], dp["b_" + name] = linear_backward(d, x, p["W_" + name])
         dx += dx_part
     return dx, dp
-
-
-def project(x: np.ndarray, W: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-    """Apply ``x @ W + b`` to the last axis; one large product is faster than B small ones."""
-    y = (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], -1)
-    if b is not None:
-        y += b
-    return y
-
-
-def project_backward(
-    dy: np.ndarray, x: np.ndarray, W: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Backward of :func:`project`: dx, dW, db."""
-    flat_dy, flat_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
-    return (flat_dy @ W.T).reshape(x.shape), flat_x.T @ flat_dy, flat_dy.sum(axis=0)
 
 
 def by_head(a: np.ndarray) -> np.ndarray:
@@ -138,7 +143,7 @@ def by_head(a: np.ndarray) -> np.ndarray:
 
 
 def causal_mask(n_queries: int, n_keys: int, dtype: np.dtype) -> np.ndarray:
-    """0 where a query may look, -inf at later positions; queries are the last of the keys.
+    """0 where a query may look, -inf at later positions; the queries' are the last positions.
 
     >>> causal_mask(2, 3, np.float32)
     array([[  0.,   0., -inf],

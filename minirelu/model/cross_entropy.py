@@ -7,10 +7,42 @@ import numpy as np
 Saved = tuple[np.ndarray, np.ndarray]
 
 
-def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[float, Saved]:
-    """Average -log p(target) over all tokens, where p = softmax(logits).
+def token_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-log p(target) of each token, where p = softmax(logits).
 
     The largest logit is subtracted first, so that no logit, however large, overflows.
+
+    Parameters
+    ----------
+    logits : ndarray, (B, T, V)
+    targets : int ndarray, (B, T)
+
+    Returns
+    -------
+    losses : ndarray, (N,)
+        in nats, N = B*T.
+    probs : ndarray, (N, V)
+
+    Examples
+    --------
+    >>> losses, probs = token_losses(np.zeros((1, 1, 2)), np.array([[1]]))
+    >>> losses.round(4), probs
+    (array([0.6931]), array([[0.5, 0.5]]))
+    """
+    flat_targets = targets.reshape(-1)  # (N,)
+    rows = np.arange(flat_targets.size)
+    shifted = logits.reshape(flat_targets.size, -1)  # (N, V)
+    shifted = shifted - shifted.max(axis=-1, keepdims=True)
+    target_logits = shifted[rows, flat_targets]  # (N,)
+    probs = np.exp(shifted, out=shifted)
+    total = probs.sum(axis=-1, keepdims=True)  # (N, 1)
+    losses = np.log(total[:, 0]) - target_logits  # (N,)
+    probs /= total
+    return losses, probs
+
+
+def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[float, Saved]:
+    """Average the losses of all tokens.
 
     Parameters
     ----------
@@ -22,7 +54,7 @@ def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[floa
     loss : float
         mean, in nats; averaged in float64.
     saved : (probs, targets)
-        ``probs`` is (N, V), N = B*T.
+        ``probs`` is (N, V).
 
     Examples
     --------
@@ -30,15 +62,7 @@ def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[floa
     >>> bool(np.isclose(loss, np.log(8)))
     True
     """
-    flat_targets = targets.reshape(-1)  # (N,)
-    rows = np.arange(flat_targets.size)
-    shifted = logits.reshape(flat_targets.size, -1)  # (N, V)
-    shifted = shifted - shifted.max(axis=-1, keepdims=True)
-    target_logits = shifted[rows, flat_targets]  # (N,)
-    probs = np.exp(shifted, out=shifted)
-    total = probs.sum(axis=-1, keepdims=True)  # (N, 1)
-    losses = np.log(total[:, 0]) - target_logits  # (N,)
-    probs /= total
+    losses, probs = token_losses(logits, targets)
     return float(losses.mean(dtype=np.float64)), (probs, targets)
 
 

@@ -35,14 +35,18 @@ def embedding_forward(
 
 
 def embedding_backward(
-    dx: np.ndarray, tokens: np.ndarray, dW_E: np.ndarray, dW_pos: np.ndarray
+    dembed: np.ndarray,
+    dpos_embed: np.ndarray,
+    tokens: np.ndarray,
+    dW_E: np.ndarray,
+    dW_pos: np.ndarray,
 ) -> None:
     """Undo the look-ups: each row collects the gradient of every place it was used in.
 
     Parameters
     ----------
-    dx : ndarray, (B, T, C)
-        gradient of ``embed + pos_embed``.
+    dembed, dpos_embed : ndarray, (B, T, C) each
+        the same array, since the two are added, unless one of them was replaced.
     tokens : int ndarray, (B, T)
     dW_E : ndarray, (V, C)
         added to, since the unembedding has put its own share there.
@@ -52,12 +56,14 @@ def embedding_backward(
     Examples
     --------
     >>> dW_E, dW_pos = np.zeros((3, 1)), np.zeros((2, 1))
-    >>> embedding_backward(np.ones((1, 2, 1)), np.array([[2, 2]]), dW_E, dW_pos)
+    >>> dx = np.ones((1, 2, 1))
+    >>> embedding_backward(dx, dx, np.array([[2, 2]]), dW_E, dW_pos)
     >>> dW_E.T, dW_pos.T
     (array([[0., 0., 2.]]), array([[1., 1.]]))
     """
-    np.add.at(dW_E, tokens, dx)  # embed = W_E[tokens]; a token may occur many times
-    dW_pos[: dx.shape[1]] += dx.sum(axis=0)  # pos_embed = W_pos[:T], the same for every sequence
+    np.add.at(dW_E, tokens, dembed)  # embed = W_E[tokens]; a token may occur many times
+    # pos_embed = W_pos[:T], the same for every sequence
+    dW_pos[: tokens.shape[1]] += dpos_embed.sum(axis=0)
 
 
 def unembedding_forward(x: np.ndarray, W_E: np.ndarray) -> np.ndarray:
@@ -105,6 +111,6 @@ def unembedding_backward(
            [1., 2.]]))
     """
     dlogits = dlogits.reshape(-1, W_E.shape[0])  # (N, V)
-    dx = (dlogits @ W_E).reshape(x.shape)  # logits = x @ W_E.T, by x
-    dW_E = dlogits.T @ x.reshape(-1, x.shape[-1])  # logits = x @ W_E.T, by W_E
+    dx = (dlogits @ W_E).reshape(x.shape)  # logits = x @ W_E.T, with respect to x
+    dW_E = dlogits.T @ x.reshape(-1, x.shape[-1])  # ... to W_E
     return dx, dW_E

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.model.attention import by_head, causal_mask, project, softmax
+from minirelu.model.attention import softmax
 from minirelu.model.embedding import embedding_forward, unembedding_forward
-from minirelu.model.layernorm import layernorm_forward
-from minirelu.model.mlp import mlp_forward
-from minirelu.model.transformer import attention_params, check_tokens
+from minirelu.model.transformer import block_forward, check_tokens, norm
 
 
 class Cache:
@@ -23,14 +22,21 @@ class Cache:
     ----------
     length : int
         positions read so far; they are ``k[:, :, :length]``.
-    k, v : ndarray, (L, B, n_ctx, C)
+    k, v : ndarray, (L, B, n_ctx, H, D)
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, dtype: np.dtype) -> None:
-        shape = (config.n_layers, batch_size, config.n_ctx, config.d_model)
+        heads = (config.n_heads, config.d_head)
         self.length = 0
-        self.k = np.zeros(shape, dtype)
-        self.v = np.zeros(shape, dtype)
+        self.k = np.zeros((config.n_layers, batch_size, config.n_ctx, *heads), dtype)
+        self.v = np.zeros_like(self.k)
+
+    def add(self, l: int, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Put new ones (B, T, H, D) of layer l behind those read; return all, (B, t, H, D)."""
+        stop = self.length + k.shape[1]
+        self.k[l, :, self.length : stop] = k
+        self.v[l, :, self.length : stop] = v
+        return self.k[l, :, :stop], self.v[l, :, :stop]
 
 
 def forward_cached(
@@ -74,42 +80,12 @@ def forward_cached(
     if stop > config.n_ctx:
         raise UserError(f"{stop} positions; the model has n_ctx {config.n_ctx}")
 
-    def norm(name: str, x: np.ndarray) -> np.ndarray:
-        w, b = params[name + ".w"], params.get(name + ".b")
-        return layernorm_forward(x, w, b, config.ln_eps)[0]
-
     embed, pos = embedding_forward(tokens, params["embed.W_E"], params["pos_embed.W_pos"], start)
     x = embed + pos  # (B, T, C)
     for l in range(config.n_layers):
-        block = f"blocks.{l}."
-        normalized = norm(block + "ln1", x)
-        x = x + _cached_attention(normalized, attention_params(params, l), config, cache, l)
-        normalized = norm(block + "ln2", x)
-        names = ("W_in", "b_in", "W_out", "b_out")
-        mlp_params = (params.get(f"{block}mlp.{name}") for name in names)
-        flat = normalized.reshape(-1, config.d_model)
-        x = x + mlp_forward(flat, *mlp_params)[0].reshape(x.shape)
+        x = block_forward(x, params, l, config, past=partial(cache.add, l))
     cache.length = stop
-    return unembedding_forward(norm("ln_final", x), params["embed.W_E"])
-
-
-def _cached_attention(
-    x: np.ndarray, p: Mapping[str, np.ndarray | None], config: ModelConfig, cache: Cache, l: int
-) -> np.ndarray:
-    """Attention of new positions to themselves and to all cached ones: (B, T, C)."""
-    start, stop = cache.length, cache.length + x.shape[1]
-    cache.k[l, :, start:stop] = project(x, p["W_K"], p["b_K"])
-    cache.v[l, :, start:stop] = project(x, p["W_V"], p["b_V"])
-
-    def heads(a: np.ndarray) -> np.ndarray:  # (B, t, C) to (B, H, t, D)
-        return by_head(a.reshape(*a.shape[:2], config.n_heads, config.d_head))
-
-    q = heads(project(x, p["W_Q"], p["b_Q"]))
-    k, v = heads(cache.k[l, :, :stop]), heads(cache.v[l, :, :stop])
-    scores = q @ k.swapaxes(-1, -2) / math.sqrt(config.d_head)  # (B, H, T, stop)
-    pattern = softmax(scores + causal_mask(x.shape[1], stop, x.dtype))
-    z = by_head(pattern @ v).reshape(x.shape)
-    return project(z, p["W_O"], p["b_O"])
+    return unembedding_forward(norm(params, "ln_final", x, config), params["embed.W_E"])
 
 
 def generate(

@@ -1,38 +1,43 @@
-"""The whole model: a pre-LN decoder, equal to OPT. Forward, backward, and both at once, fast.
+"""The whole model: a pre-LN decoder, equal to OPT, forward and backward. This is the reference.
 
 ::
 
     x = W_E[tokens] + W_pos                    embedding
     for each block:
         x = x + attention(layernorm(x))        hook_attn_out
-        x = x + relu_mlp(layernorm(x))         hook_mlp_out
+        x = x + mlp(layernorm(x))              hook_mlp_out
     logits = layernorm(x) @ W_E.T              tied unembedding
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
-from minirelu.model.activations import backward_names, check_names
-from minirelu.model.attention import attention_backward, attention_forward
-from minirelu.model.cross_entropy import cross_entropy
+from minirelu.model.activations import activation_names, backward_names, check_names
+from minirelu.model.attention import Past, attention_backward, attention_forward
 from minirelu.model.embedding import (
     embedding_backward,
     embedding_forward,
     unembedding_backward,
     unembedding_forward,
 )
+from minirelu.model.hooks import (
+    BEFORE,
+    Edit,
+    Hook,
+    as_it_is,
+    check_edits,
+    edited,
+    edited_backward,
+    inside,
+)
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
 from minirelu.model.mlp import mlp_backward, mlp_forward
-from minirelu.model.parameters import Parameters, as_parameters
-
-if TYPE_CHECKING:
-    from minirelu.model.workspace import Workspace
+from minirelu.model.parameters import Parameters
 
 Array = np.ndarray
 MLP = ("W_in", "b_in", "W_out", "b_out")
@@ -44,8 +49,9 @@ def forward(
     tokens: Array,
     config: ModelConfig,
     keep: Iterable[str] | None = None,
+    edit: Mapping[str, Edit] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Run the model, and hand out every activation that is asked for as a plain array.
+    """Run the model, hand out every activation that is asked for, and replace those named.
 
     Parameters
     ----------
@@ -56,70 +62,96 @@ def forward(
     config : ModelConfig
     keep : names, optional
         the activations wanted, see ``minirelu.model.activations``; None: all of them.
+    edit : mapping, optional
+        name of an activation to a function from it to what is used in its place, an array of the
+        same shape and dtype. For :func:`backward` the new value is a constant: no gradient goes
+        through the edit. Give a pair instead, ``(function, backward)``, with
+        ``backward(d, before)`` from the gradient with respect to the function's result, and its
+        input, to the gradient with respect to its input.
 
     Returns
     -------
     logits : ndarray, (B, T, V)
     acts : dict of ndarray
-        the activations named by ``keep``.
+        the activations named by ``keep``; of an edited one what was used, and, with
+        ``" before edit"`` behind its name, what it was before.
 
     Raises
     ------
     ValueError
-        tokens of the wrong shape, type or range; an unknown name in ``keep``.
+        tokens of the wrong shape, type or range; an unknown name in ``keep`` or ``edit``; an edit
+        that returns another shape or dtype.
 
     Examples
     --------
     >>> import minirelu as mr
     >>> config = mr.ModelConfig(n_layers=1, n_heads=2, d_model=4, d_mlp=8, n_ctx=6, d_vocab=10)
-    >>> params = mr.init_params(config)
-    >>> logits, acts = mr.forward(params, np.array([[1, 2, 3]]), config)
+    >>> params, tokens = mr.init_params(config), np.array([[1, 2, 3]])
+    >>> logits, acts = mr.forward(params, tokens, config)
     >>> logits.shape, acts["blocks.0.mlp.hook_post"].shape
     ((1, 3, 10), (1, 3, 8))
+
+    Silence the hidden units of layer 0, and nothing else:
+
+    >>> _, acts = mr.forward(params, tokens, config, edit={"blocks.0.mlp.hook_post": np.zeros_like})
+    >>> bool(acts["blocks.0.hook_mlp_out"].any())  # b_out is 0 in a new model
+    False
     """
     tokens = check_tokens(tokens, config, "tokens")
     wanted = check_names(keep, config)
+    edits = check_edits(edit, activation_names(config))
     acts: dict[str, Array] = {}
 
-    def record(name: str, value: Array) -> Array:
+    def hook(name: str, value: Array) -> Array:
+        if name in edits:
+            if name in wanted:
+                acts[name + BEFORE] = value
+            value = edited(edits[name], name, value)
         if name in wanted:
             acts[name] = value
         return value
 
-    def norm(name: str, x: Array) -> Array:
-        w, b = params[name + ".w"], params.get(name + ".b")
-        y, (_, scale) = layernorm_forward(x, w, b, config.ln_eps)
-        record(name + ".hook_scale", scale)
-        return record(name + ".hook_normalized", y)
-
-    record("tokens", tokens)
+    used = hook("tokens", tokens)
+    tokens = used if used is tokens else check_tokens(used, config, "edit of 'tokens'")
     embed, pos_embed = embedding_forward(tokens, params["embed.W_E"], params["pos_embed.W_pos"])
-    x = record("hook_embed", embed) + record("hook_pos_embed", pos_embed)  # (B, T, C)
-
+    x = hook("hook_embed", embed) + hook("hook_pos_embed", pos_embed)  # (B, T, C)
     for l in range(config.n_layers):
-        block = f"blocks.{l}."
-        record(block + "hook_resid_pre", x)
-        normalized = norm(block + "ln1", x)
-        attn_out, saved = attention_forward(normalized, attention_params(params, l), config.n_heads)
-        for name, value in saved.items():
-            record(f"{block}attn.hook_{name}", value)
-        del saved, value  # what is not kept goes now, not when the next block is done
-        x = record(block + "hook_resid_mid", x + record(block + "hook_attn_out", attn_out))
-
-        normalized = norm(block + "ln2", x)
-        B, T, C = x.shape
-        mlp_out, (_, pre, post) = mlp_forward(
-            normalized.reshape(B * T, C), *mlp_params(params, l)
-        )
-        record(block + "mlp.hook_pre", pre.reshape(B, T, -1))
-        record(block + "mlp.hook_post", post.reshape(B, T, -1))
-        del pre, post
-        mlp_out = mlp_out.reshape(B, T, C)
-        x = record(block + "hook_resid_post", x + record(block + "hook_mlp_out", mlp_out))
-
-    normalized = norm("ln_final", x)
+        x = block_forward(x, params, l, config, hook)
+    normalized = norm(params, "ln_final", x, config, hook)
     logits = unembedding_forward(normalized, params["embed.W_E"])  # (B, T, V)
     return logits, acts
+
+
+def block_forward(
+    x: Array,
+    params: Mapping[str, Array],
+    l: int,
+    config: ModelConfig,
+    hook: Hook = as_it_is,
+    past: Past | None = None,
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """One layer, for training and generation alike; ``past`` as in ``attention_forward``."""
+    block = f"blocks.{l}."
+    x = hook(block + "hook_resid_pre", x)
+    normalized = norm(params, block + "ln1", x, config, hook)
+    attn_out, _ = attention_forward(
+        normalized, attention_params(params, l), config.n_heads, inside(hook, block + "attn."), past
+    )
+    x = hook(block + "hook_resid_mid", x + hook(block + "hook_attn_out", attn_out))
+
+    normalized = norm(params, block + "ln2", x, config, hook)
+    mlp_out, _ = mlp_forward(
+        normalized, *mlp_params(params, l), config.activation, inside(hook, block + "mlp.")
+    )
+    return hook(block + "hook_resid_post", x + hook(block + "hook_mlp_out", mlp_out))
+
+
+def norm(
+    params: Mapping[str, Array], name: str, x: Array, config: ModelConfig, hook: Hook = as_it_is
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """The layer norm of that name."""
+    w, b = params[name + ".w"], params.get(name + ".b")
+    return layernorm_forward(x, w, b, config.ln_eps, inside(hook, name + "."))[0]
 
 
 def backward(
@@ -127,6 +159,8 @@ def backward(
     acts: Mapping[str, Array],
     dlogits: Array,
     config: ModelConfig,
+    edit: Mapping[str, Edit] | None = None,
+    l1: float = 0.0,
 ) -> Parameters:
     """Propagate the gradient of the logits to every parameter: the forward, read upwards.
 
@@ -137,6 +171,11 @@ def backward(
         from :func:`forward`, kept with ``keep=None``.
     dlogits : ndarray, (B, T, V)
     config : ModelConfig
+    edit : mapping, optional
+        the same as the forward's.
+    l1 : float
+        adds the gradient of the penalty on every layer's ``hook_post``, see
+        :func:`minirelu.model.mlp.l1_penalty`.
 
     Returns
     -------
@@ -146,7 +185,8 @@ def backward(
     Raises
     ------
     ValueError
-        naming an activation that the forward was told not to keep.
+        naming an activation that the forward was told not to keep, or that was edited and is not
+        in ``edit``.
 
     Examples
     --------
@@ -159,17 +199,30 @@ def backward(
     >>> grads["blocks.0.mlp.W_in"].shape
     (8, 4)
     """
-    for name in sorted(backward_names(config).difference(acts)):
+    edits = check_edits(edit, activation_names(config))
+    for name in sorted(backward_names(config, edits).difference(acts)):
         raise UserError(f"backward needs the activation {name!r}; call forward with keep=None")
+    for name in acts:
+        if name.endswith(BEFORE) and name.removesuffix(BEFORE) not in edits:
+            raise UserError(
+                f"the activation {name.removesuffix(BEFORE)!r} was edited in the forward; give "
+                "backward the same edit="
+            )
     grads = Parameters(config, dlogits.dtype)
+
+    def hook(name: str, d: Array) -> Array:
+        return edited_backward(edits[name], name, d, acts[name + BEFORE]) if name in edits else d
+
+    def before(name: str) -> Array:
+        return acts.get(name + BEFORE, acts[name])
 
     def store(name: str, value: Array) -> None:
         if name in grads:  # a model without biases has no place for their gradients
             grads[name][...] = value
 
     def norm_backward(name: str, dy: Array, x: Array) -> Array:
-        saved = (x, acts[name + ".hook_scale"])
-        dx, dw, db = layernorm_backward(dy, params[name + ".w"], saved)
+        saved = (x, before(name + ".hook_scale"), acts[name + ".hook_scale"])
+        dx, dw, db = layernorm_backward(dy, params[name + ".w"], saved, inside(hook, name + "."))
         store(name + ".w", dw)
         store(name + ".b", db)
         return dx
@@ -181,104 +234,40 @@ def backward(
     dx = norm_backward("ln_final", dx, acts[last])  # (B, T, C)
 
     for l in reversed(range(config.n_layers)):
-        block = f"blocks.{l}."
-        # x = x + relu_mlp(layernorm(x)): the gradient goes both ways and meets again
-        B, T, C = dx.shape
-        x, post = acts[block + "ln2.hook_normalized"], acts[block + "mlp.hook_post"]
+        block, mlp, attn = (f"blocks.{l}.{part}" for part in ("", "mlp.", "attn."))
+        # x = x + mlp(layernorm(x)): the gradient goes both ways and meets again
+        dx = hook(block + "hook_resid_post", dx)
         W_in, _, W_out, _ = mlp_params(params, l)
-        dnormalized, *mlp_grads = mlp_backward(
-            dx.reshape(B * T, C), W_in, W_out, (x.reshape(B * T, C), None, post.reshape(B * T, -1))
+        mlp_saved = tuple(
+            acts[n] for n in (block + "ln2.hook_normalized", mlp + "hook_pre", mlp + "hook_post")
         )
+        dnormalized, *mlp_grads = mlp_backward(
+            hook(block + "hook_mlp_out", dx), W_in, W_out, mlp_saved, config.activation, l1,
+            inside(hook, mlp),
+        )  # fmt: skip
         for name, value in zip(MLP, mlp_grads, strict=True):
-            store(f"{block}mlp.{name}", value)
-        dnormalized = dnormalized.reshape(B, T, C)
+            store(mlp + name, value)
         dx = dx + norm_backward(block + "ln2", dnormalized, acts[block + "hook_resid_mid"])
 
         # x = x + attention(layernorm(x))
-        attn_saved = {n: acts[f"{block}attn.hook_{n}"] for n in ("q", "k", "v", "pattern", "z")}
+        dx = hook(block + "hook_resid_mid", dx)
+        attn_saved = {n: acts[f"{attn}hook_{n}"] for n in ("q", "k", "v", "pattern", "z")}
+        attn_saved["softmax"] = before(attn + "hook_pattern")
         dnormalized, attn_grads = attention_backward(
-            dx, acts[block + "ln1.hook_normalized"], attention_params(params, l), attn_saved
-        )
+            hook(block + "hook_attn_out", dx), acts[block + "ln1.hook_normalized"],
+            attention_params(params, l), attn_saved, inside(hook, attn),
+        )  # fmt: skip
         for name, value in attn_grads.items():
-            store(f"{block}attn.{name}", value)
+            store(attn + name, value)
         dx = dx + norm_backward(block + "ln1", dnormalized, acts[block + "hook_resid_pre"])
+        dx = hook(block + "hook_resid_pre", dx)
 
     # x = W_E[tokens] + W_pos
-    embedding_backward(dx, acts["tokens"], grads["embed.W_E"], grads["pos_embed.W_pos"])
+    embedding_backward(
+        hook("hook_embed", dx), hook("hook_pos_embed", dx), acts["tokens"],
+        grads["embed.W_E"], grads["pos_embed.W_pos"],
+    )  # fmt: skip
     return grads
-
-
-def loss_and_grads(
-    params: Mapping[str, Array],
-    tokens: Array,
-    targets: Array,
-    config: ModelConfig,
-    mlp: str = "auto",
-    workspace: Workspace | None = None,
-    grads: Parameters | None = None,
-) -> tuple[float, Parameters]:
-    """Forward, loss and backward: the step that training repeats, made of the fast kernels.
-
-    Parameters
-    ----------
-    params : mapping of ndarray
-    tokens, targets : int ndarray, (B, T) each
-    config : ModelConfig
-    mlp : {"auto", "dense", "sparse", "numpy"}
-        how the MLPs are computed: with all units, or with those that are on; ``auto`` takes for
-        each layer what is faster. ``numpy`` is the whole step by the reference,
-        :func:`minirelu.forward` and :func:`minirelu.backward`.
-    workspace : Workspace, optional
-        memory to use again from call to call; without it each call takes its own.
-    grads : Parameters, optional
-        written to, and returned; without it they are new.
-
-    Returns
-    -------
-    loss : float
-        mean over the tokens, in nats.
-    grads : Parameters
-
-    Raises
-    ------
-    ValueError
-        tokens or targets of the wrong shape, type or range; another ``mlp``.
-
-    Examples
-    --------
-    >>> import minirelu as mr
-    >>> config = mr.ModelConfig(n_layers=1, n_heads=2, d_model=4, d_mlp=8, n_ctx=6, d_vocab=10)
-    >>> params = mr.init_params(config)
-    >>> loss, grads = mr.loss_and_grads(params, np.array([[1, 2]]), np.array([[2, 3]]), config)
-    >>> print(f"{loss:.1f}")  # an untrained model guesses: ln 10
-    2.3
-    """
-    tokens = check_tokens(tokens, config, "tokens")
-    targets = check_tokens(targets, config, "targets")
-    if tokens.shape != targets.shape:
-        raise UserError(f"targets: shape {targets.shape}; the tokens have {tokens.shape}")
-    if grads is not None and (grads.config != config or grads.dtype != params["embed.W_E"].dtype):
-        raise UserError("grads: of another model or dtype than the parameters")
-    if mlp == "numpy":
-        logits, acts = forward(params, tokens, config, keep=backward_names(config))
-        loss, dlogits = cross_entropy(logits, targets)
-        computed = backward(params, acts, dlogits, config)
-        if grads is None:
-            return loss, computed
-        grads.flat[:] = computed.flat
-        return loss, grads
-
-    # imported, and so compiled, only when they are asked for
-    from minirelu.kernels import transformer as kernels
-    from minirelu.model.workspace import Workspace
-
-    if not isinstance(params, Parameters):  # kernels are compiled for one layout
-        params = as_parameters(params, config)
-    if grads is None:
-        grads = Parameters(config, params.dtype)
-    if workspace is None:
-        workspace = Workspace()
-    return kernels.loss_and_grads(params, tokens, targets, config, mlp, workspace, grads), grads
 
 
 def check_tokens(tokens: Array, config: ModelConfig, what: str) -> Array:
@@ -299,10 +288,10 @@ def check_tokens(tokens: Array, config: ModelConfig, what: str) -> Array:
 
 
 def attention_params(params: Mapping[str, Array], l: int) -> dict[str, Array | None]:
-    """Attention's tensors of layer l by their last name; None for a bias the model has not."""
+    """Attention's tensors of layer l by their last name; None for a bias the model lacks."""
     return {name: params.get(f"blocks.{l}.attn.{name}") for name in ATTENTION}
 
 
 def mlp_params(params: Mapping[str, Array], l: int) -> list[Array | None]:
-    """``W_in, b_in, W_out, b_out`` of layer l; None for a bias the model has not."""
+    """``W_in, b_in, W_out, b_out`` of layer l; None for a bias the model lacks."""
     return [params.get(f"blocks.{l}.mlp.{name}") for name in MLP]

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from minirelu.config import ModelConfig
+from minirelu.config import Config, ModelConfig
 from minirelu.errors import UserError, one_line, shown
 from minirelu.model.parameters import Parameters, n_params
 from minirelu.runs.files import read_json, replacing_folder, sha256
+from minirelu.training.optimizers import OPTIMIZERS
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -39,7 +40,11 @@ def checkpoint_steps(checkpoints: Path, resumable: bool = False) -> list[int]:
 
 
 def save_checkpoint(
-    checkpoints: Path, step: int, params: Parameters, m: Parameters, v: Parameters, **state: Any
+    checkpoints: Path,
+    step: int,
+    params: Parameters,
+    slots: Mapping[str, Parameters],
+    **state: Any,
 ) -> None:
     """Write one checkpoint; it appears complete or not at all.
 
@@ -47,8 +52,9 @@ def save_checkpoint(
     ----------
     checkpoints : Path
     step : int
-    params, m, v : Parameters
-        the weights, and Adam's moments.
+    params : Parameters
+    slots : mapping of Parameters
+        what the optimizer remembers, by name; a tensor's name in the file is ``slot.name``.
     **state
         goes into ``state.json`` beside the step and the digests of both files.
 
@@ -61,9 +67,7 @@ def save_checkpoint(
     if final.exists() and step not in checkpoint_steps(checkpoints, resumable=True):
         shutil.rmtree(final)  # part of it was removed: it is made anew, with the same content
     with replacing_folder(final) as folder:
-        moments = {f"m.{name}": a for name, a in m.items()}
-        moments |= {f"v.{name}": a for name, a in v.items()}
-        for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, moments)):
+        for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, _by_slot(slots))):
             save_tensors(folder / file, tensors)
         content = {"step": step, **state}
         content["sha256"] = {file: sha256(folder / file) for file in (MODEL, OPTIMIZER)}
@@ -120,22 +124,28 @@ def load_params(checkpoints: Path, step: int, config: ModelConfig) -> Parameters
     return params
 
 
-def load_moments(
-    checkpoints: Path, step: int, config: ModelConfig
-) -> tuple[Parameters, Parameters]:
-    """Read Adam's moments of a step; raises as :func:`load_params` does."""
-    file = _verified(checkpoints, step, OPTIMIZER)
-    m, v = Parameters(config), Parameters(config)
-    both = {f"m.{name}": a for name, a in m.items()} | {f"v.{name}": a for name, a in v.items()}
-    read_tensors(file, both)
-    return m, v
+def new_slots(settings: Config) -> dict[str, Parameters]:
+    """What the optimizer remembers before its first step: zeros."""
+    return {name: Parameters(settings.model) for name in OPTIMIZERS[settings.train.optimizer].slots}
+
+
+def load_slots(
+    checkpoints: Path, step: int, slots: dict[str, Parameters]
+) -> dict[str, Parameters]:
+    """Fill the optimizer's slots with those of a step; raises as :func:`load_params` does."""
+    read_tensors(_verified(checkpoints, step, OPTIMIZER), _by_slot(slots))
+    return slots
+
+
+def _by_slot(slots: Mapping[str, Parameters]) -> dict[str, np.ndarray]:
+    return {f"{slot}.{name}": a for slot, params in slots.items() for name, a in params.items()}
 
 
 def _verified(checkpoints: Path, step: int, name: str) -> Path:
     folder = checkpoint_folder(checkpoints, step)
     file = folder / name
     if not file.is_file():
-        raise UserError(f"the checkpoint {shown(folder)} has no {name}")
+        raise UserError(f"the checkpoint {shown(folder)} lacks its {name}")
     if sha256(file) != load_state(checkpoints, step)["sha256"].get(name):
         raise damaged(folder, name, f"its digest is not the one in {STATE}")
     return file
@@ -147,7 +157,7 @@ def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
         with safe_open(file, framework="numpy") as f:
             there = set(f.keys())
             for name in sorted(there.symmetric_difference(into)):
-                word = "has no" if name in into else "has an unknown"
+                word = "lacks the" if name in into else "has an unknown"
                 raise UserError(f"{shown(file)} is of another model: it {word} tensor {name!r}")
             for name, array in into.items():
                 shape = tuple(f.get_slice(name).get_shape())
@@ -173,9 +183,14 @@ def refuse_too_small(file: Path, expected: int) -> None:
         )
 
 
-def thin_out(checkpoints: Path, keep_weights: Iterable[int], keep_resumable: int = 2) -> None:
-    """Remove what need not stay: older optimizer states, and weights beyond the disk budget."""
-    resumable = checkpoint_steps(checkpoints, resumable=True)[-keep_resumable:]
+def thin_out(
+    checkpoints: Path, keep_weights: Iterable[int], keep_optimizer_at: Iterable[int] = ()
+) -> None:
+    """Remove what need not stay: older optimizer states, and weights beyond the disk budget.
+
+    The last two optimizer states always stay, for resuming.
+    """
+    resumable = {*checkpoint_steps(checkpoints, resumable=True)[-2:], *keep_optimizer_at}
     keep_weights = set(keep_weights)
     for folder in checkpoints.glob("step_*"):
         if not (folder / STATE).is_file():  # a removal that was cut short

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
+from minirelu.source import source_digest
 from minirelu.text.batches import make_probe, open_tokens, write_tokens, baselines
 from minirelu.text.corpus import open_corpus
 from minirelu.text.tokenizer import Tokenizer
@@ -25,7 +26,7 @@ from minirelu.runs.run import Run
 
 
 def made_with() -> dict[str, Any]:
-    """Return versions and platform, for the record."""
+    """Return versions, platform, and a digest of the code that computes, for the record."""
     import minirelu
     from minirelu.threads import n_threads
 
@@ -35,7 +36,12 @@ def made_with() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    return {**versions, "platform": platform.platform(), "threads": n_threads()}
+    return {
+        **versions,
+        "code": source_digest(),
+        "platform": platform.platform(),
+        "threads": n_threads(),
+    }
 
 
 def refuse_taken(folder: Path) -> None:
@@ -116,7 +122,7 @@ def create_run(
             del val_tokens, train_tokens  # Windows does not rename what is mapped
             write_text(new / "tokenizer.json", tokenizer.to_json())
             write_text(new / "corpus.json", json.dumps(facts, indent=1))
-            _write_rest(new, settings)
+            make_rest(new, settings)
     return Run(folder, settings)
 
 
@@ -147,16 +153,21 @@ def create_run_like(run: Run, settings: Config, folder: str | Path) -> Run:
         settings = dataclasses.replace(settings, model=model)
         refuse_too_large(settings)
         with replacing_folder(folder) as new:
-            shutil.copytree(run.folder / "tokens", new / "tokens")
-            for name in ("probe.npy", "tokenizer.json", "corpus.json"):
-                shutil.copyfile(run.folder / name, new / name)
-            _write_rest(new, settings)
+            copy_text(run, new)
+            make_rest(new, settings)
     return Run(folder, settings)
 
 
-def _write_rest(new: Path, settings: Config) -> None:
-    """Write the settings, and make what training fills."""
-    write_text(new / "config.toml", settings.to_toml(made_with=made_with()))
+def copy_text(run: Run, new: Path) -> None:
+    """Copy tokens, tokenizer, probe, and what is known of the corpus."""
+    shutil.copytree(run.folder / "tokens", new / "tokens")
+    for name in ("probe.npy", "tokenizer.json", "corpus.json"):
+        shutil.copyfile(run.folder / name, new / name)
+
+
+def make_rest(new: Path, settings: Config, **tables: Mapping[str, Any]) -> None:
+    """Write the settings, with more tables behind them, and make what training fills."""
+    write_text(new / "config.toml", settings.to_toml(made_with=made_with(), **tables))
     for name in ("checkpoints", "counts", "figures"):
         (new / name).mkdir()
     (new / "metrics.jsonl").touch()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minirelu.config import Config, ModelConfig, read_toml
-from minirelu.errors import UserError, one_line, shown
+from minirelu.errors import UserError, one_line, printable, shown
 from minirelu.model.parameters import Parameters
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.text.batches import open_tokens
@@ -71,6 +71,16 @@ class Run:
         """Versions and platform that the run was made with."""
         table = read_toml(self.folder / "config.toml").get("made_with", {})
         return table if isinstance(table, dict) else {}
+
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """Of a branch: the run and step it goes on from, and the settings it changed."""
+        return read_toml(self.folder / "config.toml").get("parent")
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, safe to show."""
+        return printable(self.folder.resolve().name)
 
     @property
     def corpus(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import scipy.sparse
 
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
+from minirelu.model.activation_functions import Off, is_on
 from minirelu.model.activations import mlp_names
 from minirelu.model.transformer import check_tokens, forward
 
@@ -40,8 +41,8 @@ def unit_contexts(
 ) -> list[Contexts]:
     """Find the tokens on which units fire most often, and the contexts of their largest values.
 
-    A unit fires on a token where it is on (``hook_post > 0``) at a position that reads it. Every
-    count is exact. Ties go to the smaller token id, the earlier sequence and position.
+    A unit fires on a token where it is on (with ReLU, ``hook_post > 0``) at a position that reads
+    it. Every count is exact. Ties go to the smaller token id, the earlier sequence and position.
 
     The dense reference computes the activations. Where the counts of a probe were made by other
     kernels, an activation within round-off of zero can be on in one and not in the other.
@@ -90,7 +91,7 @@ def unit_contexts(
     groups = _groups([len(u) for u in units], len(vocabulary))
     found: list[Contexts] = []
     for layers in groups:
-        watches = [_Watch(len(units[l]), vocabulary, k) for l in layers]
+        watches = [_Watch(len(units[l]), vocabulary, k, config.activation.off) for l in layers]
         names = [mlp_names(config)[l] for l in layers]
         at_once = _sequences_at_once(config, tokens.shape[1], layers, params)
         for first in range(0, len(tokens), at_once):
@@ -134,8 +135,9 @@ def _sequences_at_once(
 class _Watch:
     """What is known of a layer's units after some sequences."""
 
-    def __init__(self, U: int, vocabulary: np.ndarray, k: int) -> None:
+    def __init__(self, U: int, vocabulary: np.ndarray, k: int, off: Off) -> None:
         self.vocabulary = vocabulary
+        self.off = off
         self.firings = np.zeros((len(vocabulary), U), np.int32)
         self.read = 0  # sequences so far
         self.values = np.zeros((k, U))
@@ -145,7 +147,7 @@ class _Watch:
     def update(self, post: np.ndarray, index: np.ndarray) -> None:
         """Read ``post`` (B, T, U) of sequences whose tokens are ``vocabulary[index]``, (B, T)."""
         B, T, U = post.shape
-        on = post > 0
+        on = is_on(post, self.off)
         # Row v of ``reads`` is 1 where token v is read: its product with ``on`` counts, for every
         # token and unit, the positions where both are.
         n = index.size

@@ -8,22 +8,18 @@ from typing import NamedTuple
 import numpy as np
 
 from minirelu.config import ModelConfig
-from minirelu.kernels import transformer as kernels
-from minirelu.kernels.watching import watch
+from minirelu.model.activation_functions import is_on
+from minirelu.model.cross_entropy import cross_entropy
 from minirelu.model.parameters import Parameters
-from minirelu.model.transformer import check_tokens
-from minirelu.model.workspace import Workspace
-from minirelu.threads import own_threads
-
-_SEQUENCES = 8  # at a time
+from minirelu.model.transformer import backward, check_tokens, forward
 
 
 class Drift(NamedTuple):
     """Of each layer, (L,) float64.
 
     ``mean_pre`` : mean pre-activation, over units and tokens.
-    ``mean_grad_on`` : mean gradient of the loss, summed over tokens, by the pre-activations that
-    are on; NaN where none is. Above 0, a step of gradient descent lowers them.
+    ``mean_grad_on`` : mean gradient of the loss, summed over tokens, with respect to the
+    pre-activations that are on; NaN where none is. Above 0, a step of gradient descent lowers them.
     ``mean_b_in``, ``mean_W_in`` : mean bias and mean weight.
     """
 
@@ -68,24 +64,16 @@ def drift(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> Dri
     targets = check_tokens(sequences[:, 1:], config, "targets")
     params = _with_biases(params, config)  # whose gradient sums that of the pre-activations
     layers = [f"blocks.{l}.mlp." for l in range(config.n_layers)]
-    workspace, grads = Workspace(), Parameters(params.config, params.dtype)
     pre, grad, on = (np.zeros(config.n_layers) for _ in range(3))
-    for first in range(0, len(tokens), _SEQUENCES):
-        part = slice(first, first + _SEQUENCES)
-        B, T = tokens[part].shape
-        with own_threads():
-            saved = kernels.forward(params, tokens[part], params.config, "auto", workspace)
-            for l, name in enumerate(layers):
-                W_in, b_in = params[name + "W_in"], params[name + "b_in"]
-                # summed over tokens and units; linear, so that the sums can be taken first
-                x = saved.layers[l]["ln2"].sum(axis=0, dtype=np.float64)  # (C,)
-                pre[l] += x @ W_in.sum(axis=0, dtype=np.float64) + B * T * b_in.sum(dtype=float)
-                on[l] += watch(saved.mlps[l], B, T, len(W_in)).on.sum()
-            kernels.loss_forward(params, targets[part], saved, workspace)
-            kernels.backward(params, saved, params.config, workspace, grads)
+    for i in range(len(tokens)):  # one at a time, since this keeps every activation
+        logits, acts = forward(params, tokens[i : i + 1], params.config)
+        _, dlogits = cross_entropy(logits, targets[i : i + 1])
+        grads = backward(params, acts, dlogits, params.config)
         for l, name in enumerate(layers):
-            # the loss is a mean over the part's tokens; as a sum, parts can be added up
-            grad[l] += grads[name + "b_in"].sum(dtype=np.float64) * B * T
+            pre[l] += acts[name + "hook_pre"].sum(dtype=np.float64)
+            on[l] += is_on(acts[name + "hook_post"], config.activation.off).sum()
+            # the loss is a mean over the sequence's tokens; as sums, sequences can be added up
+            grad[l] += grads[name + "b_in"].sum(dtype=np.float64) * tokens.shape[1]
     with np.errstate(invalid="ignore"):  # nothing on: 0 / 0
         mean_grad_on = grad / on
     return Drift(
@@ -97,7 +85,7 @@ def drift(params: Parameters, sequences: np.ndarray, config: ModelConfig) -> Dri
 
 
 def _with_biases(params: Parameters, config: ModelConfig) -> Parameters:
-    """The same model with a bias of 0 wherever it has none."""
+    """The same model with a bias of 0 wherever it lacks one."""
     same = Parameters(dataclasses.replace(config, bias=True), params.dtype)
     for name, p in same.items():
         p[...] = params[name] if name in params else 0

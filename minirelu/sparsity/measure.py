@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from minirelu.compute import Workspace, by_reference, evaluate
 from minirelu.config import ModelConfig
-from minirelu.kernels import transformer as kernels
-from minirelu.model.activations import mlp_names
-from minirelu.model.cross_entropy import cross_entropy_forward
 from minirelu.model.parameters import Parameters
-from minirelu.model.transformer import check_tokens, forward
-from minirelu.model.workspace import Workspace
+from minirelu.model.transformer import check_tokens
 from minirelu.sparsity.counts import UnitCounts
 
 _AT_ONCE_BYTES = 1 << 28  # of hidden units and logits held at a time
@@ -20,14 +17,13 @@ def measure(
     params: Parameters,
     sequences: np.ndarray,
     config: ModelConfig,
-    mlp: str = "auto",
+    compute: str = "auto",
     workspace: Workspace | None = None,
     at_once: int | None = None,
 ) -> tuple[UnitCounts, float]:
     """Count which hidden units fire, and average the loss.
 
-    The counts are made of what the MLP kernels list anyway, so watching costs little more than
-    the forward pass.
+    The kernels count what they list anyway, so watching costs little more than the forward pass.
 
     Parameters
     ----------
@@ -35,7 +31,7 @@ def measure(
     sequences : int ndarray, (S, T + 1)
         inputs and, one further, targets.
     config : ModelConfig
-    mlp : {"auto", "dense", "sparse", "numpy"}
+    compute : {"auto", "dense", "sparse", "reference"}
         see :func:`minirelu.loss_and_grads`.
     workspace : Workspace, optional
     at_once : int, optional
@@ -67,7 +63,7 @@ def measure(
     workspace = workspace or Workspace()
     counts, nats = UnitCounts(config), 0.0
     numbers_each = T * (max(config.mlp_widths) + config.d_vocab)
-    if mlp == "numpy":  # the reference holds all layers at once, and the pattern
+    if by_reference(compute, config):  # it holds all layers at once, and the pattern
         numbers_each = T * (sum(config.mlp_widths) + config.d_vocab + config.n_heads * T)
     if at_once is None:
         at_once = max(1, _AT_ONCE_BYTES // (params.dtype.itemsize * numbers_each))
@@ -78,14 +74,9 @@ def measure(
 
     for i in range(0, S, at_once):
         part = slice(i, i + at_once)
-        if mlp == "numpy":
-            logits, acts = forward(params, tokens[part], config, keep=mlp_names(config))
-            nats += cross_entropy_forward(logits, targets[part])[0] * targets[part].size
-            counts.update(acts)
-        else:
-            losses, did = kernels.evaluate(
-                params, tokens[part], targets[part], config, mlp, workspace
-            )
-            nats += float(losses.sum(dtype=np.float64))
-            counts.add(did, T)
+        losses, activity = evaluate(
+            params, tokens[part], targets[part], config, compute, workspace
+        )
+        nats += float(losses.sum(dtype=np.float64))
+        counts.add(activity, T)
     return counts, nats / targets.size

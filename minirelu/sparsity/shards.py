@@ -10,10 +10,10 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from minirelu.compute import Workspace
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError
 from minirelu.model.parameters import Parameters
-from minirelu.model.workspace import Workspace
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measure import measure
 from minirelu.workers import plain_failures
@@ -30,7 +30,7 @@ def measure_shards(
     sequences: np.ndarray | Iterable[np.ndarray],
     executor: Executor | None = None,
     ahead: int = 16,
-    mlp: str = "auto",
+    compute: str = "auto",
     on_shard: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[UnitCounts, float]:
     """Count which hidden units fire, and average the loss, over any amount of text.
@@ -50,7 +50,7 @@ def measure_shards(
         such as :func:`minirelu.workers.process_pool` or ``cluster``; None: this process.
     ahead : int
         shards that are with the workers at the same time; twice their number keeps them busy.
-    mlp : {"auto", "dense", "sparse", "numpy"}
+    compute : {"auto", "dense", "sparse", "reference"}
         see :func:`minirelu.loss_and_grads`.
     on_shard : callable
         called with the tokens of every shard that has been measured: for a progress bar.
@@ -79,10 +79,10 @@ def measure_shards(
     if executor is None:
         params, config = load()
         workspace = Workspace()
-        parts = (measure(params, shard, config, mlp, workspace) for shard in shards)
+        parts = (measure(params, shard, config, compute, workspace) for shard in shards)
     else:
         call = uuid.uuid4().hex
-        parts = _in_order(executor, ahead, ((call, load, shard, mlp) for shard in shards))
+        parts = _in_order(executor, ahead, ((call, load, shard, compute) for shard in shards))
     counts, nats = None, 0.0
     for part, loss in parts:
         nats += loss * part.n_tokens
@@ -147,7 +147,9 @@ def _in_order(
 _held: dict[str, tuple[Parameters, ModelConfig]] = {}
 
 
-def _measure_shard(call: str, load: Load, shard: np.ndarray, mlp: str) -> tuple[UnitCounts, float]:
+def _measure_shard(
+    call: str, load: Load, shard: np.ndarray, compute: str
+) -> tuple[UnitCounts, float]:
     """Measure one shard; the weights are loaded at a call's first one."""
     model = _held.get(call)
     if model is None:
@@ -155,4 +157,4 @@ def _measure_shard(call: str, load: Load, shard: np.ndarray, mlp: str) -> tuple[
         _held.clear()
         _held[call] = model
     params, config = model
-    return measure(params, shard, config, mlp)
+    return measure(params, shard, config, compute)

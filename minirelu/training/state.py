@@ -12,9 +12,10 @@ from minirelu.errors import UserError, command, shown
 from minirelu.model.parameters import Parameters, init_params
 from minirelu.runs.checkpoint import (
     checkpoint_steps,
-    load_moments,
     load_params,
+    load_slots,
     load_state,
+    new_slots,
     save_checkpoint,
     thin_out,
     weight_bytes,
@@ -26,12 +27,14 @@ from minirelu.training.schedule import kept_steps, probe_steps
 
 @dataclass
 class State:
-    """Everything that changes while training; ``step`` updates have been made."""
+    """Everything that changes while training; ``step`` updates have been made.
+
+    ``slots`` are what the optimizer remembers, by name (``m`` and ``v`` of Adam).
+    """
 
     step: int
     params: Parameters
-    m: Parameters
-    v: Parameters
+    slots: dict[str, Parameters]
 
 
 def save(run: Run, state: State, metrics: IO[bytes]) -> None:
@@ -47,19 +50,21 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             run.checkpoints,
             state.step,
             state.params,
-            state.m,
-            state.v,
+            state.slots,
             config=run.settings.tables(),
             metrics_bytes=metrics.tell(),
         )
     with explained("removing checkpoints that are not needed any more"):
-        thin_out(run.checkpoints, kept_weights(run.settings))
+        thin_out(
+            run.checkpoints, kept_weights(run.settings), run.settings.train.keep_optimizer_at
+        )
 
 
 def kept_weights(settings: Config) -> set[int]:
     """Steps whose weights stay on disk for good, within the budget of the settings."""
     budget = settings.train.snapshot_budget_gb * 1e9
-    return kept_steps(probe_steps(settings.train), weight_bytes(settings.model), budget)
+    kept = kept_steps(probe_steps(settings.train), weight_bytes(settings.model), budget)
+    return kept | set(settings.train.keep_optimizer_at)
 
 
 def load(run: Run, metrics: IO[bytes] | None = None) -> State:
@@ -73,15 +78,15 @@ def load(run: Run, metrics: IO[bytes] | None = None) -> State:
         saved = load_state(run.checkpoints, steps[-1])
         refuse_changed(run, saved)
         params = load_params(run.checkpoints, steps[-1], config)
-        m, v = load_moments(run.checkpoints, steps[-1], config)
-        state, metrics_bytes = State(steps[-1], params, m, v), saved["metrics_bytes"]
+        slots = load_slots(run.checkpoints, steps[-1], new_slots(run.settings))
+        state, metrics_bytes = State(steps[-1], params, slots), saved["metrics_bytes"]
     elif run.steps:
         raise UserError(
             f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"
         )
     else:
         params = init_params(config, run.settings.train.seed)
-        state, metrics_bytes = State(0, params, Parameters(config), Parameters(config)), 0
+        state, metrics_bytes = State(0, params, new_slots(run.settings)), 0
     if metrics is not None:
         if metrics.seek(0, os.SEEK_END) < metrics_bytes:
             raise UserError(

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
 
+from minirelu import compute
+from minirelu.compute import Workspace
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.errors import shown
-from minirelu.kernels.adam import global_norm
 from minirelu.model.parameters import Parameters
-from minirelu.model.transformer import loss_and_grads
-from minirelu.model.workspace import Workspace
 from minirelu.runs.files import explained, locked, remove_leftovers, write_arrays
 from minirelu.runs.run import Run
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.usage import in_sequence_percentile, usage
 from minirelu.text.batches import batch
-from minirelu.training import adam
 from minirelu.training.guard import not_finite
+from minirelu.training.interventions import parse_interventions
 from minirelu.training.schedule import learning_rate, probe_steps
 from minirelu.training.state import State, load, save
 
 Record = dict[str, Any]
+# What may be done around an update, see ``minirelu.training.interventions``.
+OnStep = Callable[[State, Parameters, int], Any]
 SAVE_EVERY_SECONDS = 300  # so that a crash of a slow run costs no more than this
 
 
@@ -36,6 +38,7 @@ def train(
     run: Run,
     on_record: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
+    on_step: OnStep | None = None,
 ) -> bool:
     """Train a run from where it stands (its last checkpoint, or step 0) to its last step.
 
@@ -50,6 +53,11 @@ def train(
         called with every record that goes to ``metrics.jsonl``.
     should_stop : callable
         asked after every step; if it says True, a checkpoint is saved and training ends.
+    on_step : callable, optional
+        an intervention of one's own: called with (state, grads, step) before every update, after
+        those of the settings; it may change the gradients. If it is a generator function, what
+        follows its ``yield`` comes after the update. It is not stored with the run: for the same
+        bits after an interruption, give it again.
 
     Returns
     -------
@@ -63,6 +71,7 @@ def train(
     """
     settings = run.settings
     probes = set(probe_steps(settings.train))
+    to_save = probes | set(settings.train.keep_optimizer_at)
     last_saved = time.monotonic()
     workspace = Workspace()
 
@@ -83,12 +92,12 @@ def train(
             note(probe(run, state, workspace))
             save(run, state, metrics)
         while state.step < settings.train.steps:
-            note(train_step(run, state, workspace))
+            note(train_step(run, state, workspace, on_step))
             if state.step in probes:
                 note(probe(run, state, workspace))
             stopping = state.step < settings.train.steps and should_stop()
             overdue = time.monotonic() - last_saved > SAVE_EVERY_SECONDS
-            if state.step in probes or stopping or overdue:
+            if state.step in to_save or stopping or overdue:
                 save(run, state, metrics)
                 last_saved = time.monotonic()
             if stopping:
@@ -96,18 +105,26 @@ def train(
     return True
 
 
-def train_step(run: Run, state: State, workspace: Workspace) -> Record:
+def train_step(
+    run: Run, state: State, workspace: Workspace, on_step: OnStep | None = None
+) -> Record:
     """Make one update and return its record."""
     config, settings = run.config, run.settings.train
     start = time.perf_counter()
     step = state.step + 1
     lr = learning_rate(step, settings)
-    sequences = batch(run.train_tokens, step, settings.batch_size, config.n_ctx, settings.seed)
-    loss, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
-    grad_norm = global_norm(grads.flat)
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise not_finite(run, state, sequences, loss, grad_norm)
-    adam.update(state.params, grads, state.m, state.v, step, lr, settings, grad_norm)
+    sequences = batch(
+        run.train_tokens, step, settings.batch_size, config.n_ctx, settings.batch_seed
+    )
+    loss, penalty, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
+    acting = [i.around for i in parse_interventions(settings.intervene) if i.acts_at(step)]
+    with contextlib.ExitStack() as after_the_update:
+        for intervene in [*acting, *([on_step] if on_step else [])]:
+            after_the_update.enter_context(around_update(intervene, state, grads, step))
+        grad_norm = compute.global_norm(grads, settings.compute)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise not_finite(run, state, sequences, loss, grad_norm)
+        compute.update(state.params, grads, state.slots, step, lr, settings, grad_norm)
     state.step = step
 
     n_tokens = settings.batch_size * config.n_ctx
@@ -116,10 +133,25 @@ def train_step(run: Run, state: State, workspace: Workspace) -> Record:
         "step": step,
         "tokens": step * n_tokens,
         "loss": loss,
+        **({"l1_penalty": penalty} if settings.l1 else {}),
         "lr": lr,
         "grad_norm": grad_norm,
         "tokens_per_second": round(n_tokens / (time.perf_counter() - start), 1),
     }
+
+
+@contextlib.contextmanager
+def around_update(
+    intervene: OnStep, state: State, grads: Parameters, step: int
+) -> Iterator[None]:
+    """Call an intervention now, and what follows its ``yield``, if it has one, afterwards."""
+    rest = intervene(state, grads, step)
+    if not isinstance(rest, Iterator):
+        yield
+        return
+    next(rest, None)
+    yield
+    next(rest, None)
 
 
 def accumulated_grads(
@@ -128,24 +160,26 @@ def accumulated_grads(
     config: ModelConfig,
     settings: TrainConfig,
     workspace: Workspace,
-) -> tuple[float, Parameters]:
-    """Loss and gradient of a batch, part by part: their mean, since all parts are equally large."""
+) -> tuple[float, float, Parameters]:
+    """Loss, penalty and gradient of a batch: means over its parts, which are equally large."""
     parts = np.split(sequences, settings.micro_batches)
     total = workspace.parameters("grads", config, params.dtype)
-    loss = 0.0
+    loss = penalty = 0.0
     for i, part in enumerate(parts):
         grads = total
         if i > 0:
             grads = workspace.parameters("grads of a part", config, params.dtype)
-        part_loss, _ = loss_and_grads(
-            params, part[:, :-1], part[:, 1:], config, settings.mlp, workspace, grads
-        )
+        part_loss, part_penalty = compute.step(
+            params, part[:, :-1], part[:, 1:], config, settings.compute, workspace, grads,
+            settings.l1,
+        )  # fmt: skip
         loss += part_loss / len(parts)
+        penalty += part_penalty / len(parts)
         if i > 0:
             total.flat += grads.flat
     if len(parts) > 1:
         total.flat /= len(parts)
-    return loss, total
+    return loss, penalty, total
 
 
 def probe(run: Run, state: State, workspace: Workspace) -> Record:
@@ -154,7 +188,7 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
     tokens = run.probe_tokens
     # as many sequences at a time as in training, so that its memory can be used
     at_once = settings.batch_size // settings.micro_batches
-    counts, loss = measure(state.params, tokens, config, settings.mlp, workspace, at_once)
+    counts, loss = measure(state.params, tokens, config, settings.compute, workspace, at_once)
     if not math.isfinite(loss):
         raise not_finite(run, state, tokens, loss)
     with explained(f"saving the counts of step {state.step}"):
@@ -177,7 +211,7 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
 
 
 def write_record(file: IO[bytes], record: Record) -> None:
-    """Append one line of JSON; a NaN, which JSON has not, becomes null."""
+    """Append one line of JSON; a NaN, which JSON lacks, becomes null."""
     plain = {
         key: [None if isinstance(x, float) and math.isnan(x) else x for x in value]
         if isinstance(value, list)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minirelu.kernels import adam as fast_adam
-from minirelu.training import adam as reference_adam
+from minirelu.training import optimizers as reference_adam
 
 
 def adam_inputs(n: int, dtype, seed: int = 0):

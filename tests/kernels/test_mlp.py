@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from minirelu.errors import UserError
 from minirelu.kernels import dense_mlp, mlp_route, sparse_mlp
 from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.mlp import mlp_backward, mlp_forward
 from minirelu.model.unit_activity import unit_activity
-from minirelu.model.workspace import Workspace
 from minirelu.threads import most_threads, own_threads, set_threads
 
 NAMES = ("post", "y", "dx", "W_in", "b_in", "W_out")

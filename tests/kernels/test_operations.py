@@ -18,8 +18,8 @@ from minirelu.kernels.attention import (
     scratch_size,
 )
 from minirelu.kernels.exp import exp
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.attention import attention_backward, attention_forward
-from minirelu.model.workspace import Workspace
 from minirelu.sparsity.measure import measure
 from minirelu.threads import most_threads, set_threads
 
@@ -86,8 +86,8 @@ def test_whole_step(B, T, V, bias, mlp, seed):
     config = mr.ModelConfig(1, 2, 4, 9, n_ctx=300, d_vocab=V, bias=bias)
     params = random_params(config, seed)
     tokens, targets = (np.random.default_rng(seed + i).integers(0, V, (B, T)) for i in (0, 1))
-    loss, grads = mr.loss_and_grads(params, tokens, targets, config, mlp="numpy")
-    fast_loss, fast = mr.loss_and_grads(params, tokens, targets, config, mlp=mlp)
+    loss, grads = mr.loss_and_grads(params, tokens, targets, config, compute="reference")
+    fast_loss, fast = mr.loss_and_grads(params, tokens, targets, config, compute=mlp)
     assert fast_loss == pytest.approx(loss, rel=1e-12, abs=1e-12)
     for name in grads:
         size = np.linalg.norm(grads[name]) + 1e-3  # some are 0 but for rounding
@@ -98,7 +98,7 @@ def test_huge_logits_are_safe():
     params = random_params(ODD)
     params["embed.W_E"][:] *= 1e4
     tokens = random_tokens(ODD, 2, 9)
-    loss, grads = mr.loss_and_grads(params, tokens, tokens, ODD, mlp="numpy")
+    loss, grads = mr.loss_and_grads(params, tokens, tokens, ODD, compute="reference")
     fast_loss, fast = mr.loss_and_grads(params, tokens, tokens, ODD)
     assert np.isfinite(loss) and fast_loss == pytest.approx(loss, rel=1e-12)
     np.testing.assert_allclose(fast.flat, grads.flat, rtol=1e-8, atol=1e-8)
@@ -108,9 +108,9 @@ def test_huge_logits_are_safe():
 def test_a_nan_in_any_weight_reaches_the_loss(name):
     params, tokens = random_params(ODD, dtype=np.float32), random_tokens(ODD, 2, 9)
     params[name][...] = np.nan
-    for mlp in ("dense", "sparse", "numpy"):
+    for mlp in ("dense", "sparse", "reference"):
         with np.errstate(all="ignore"):
-            assert np.isnan(mr.loss_and_grads(params, tokens, tokens, ODD, mlp=mlp)[0])
+            assert np.isnan(mr.loss_and_grads(params, tokens, tokens, ODD, compute=mlp)[0])
 
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse", "auto"])
@@ -123,7 +123,7 @@ def test_same_bits_with_one_thread_and_two(mlp):
     try:
         for threads in (1, 2, 2):
             set_threads(threads)
-            results.append(mr.loss_and_grads(params, tokens, tokens, config, mlp=mlp))
+            results.append(mr.loss_and_grads(params, tokens, tokens, config, compute=mlp))
     finally:
         set_threads(None)
     for loss, grads in results[1:]:
@@ -165,7 +165,7 @@ def test_measure_is_the_reference_s_count(mlp):
     config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
     params, sequences = random_params(config), random_tokens(config, 7, 21)
     counts, loss = measure(params, sequences, config, mlp)
-    reference, reference_loss = measure(params, sequences, config, "numpy")
+    reference, reference_loss = measure(params, sequences, config, "reference")
     assert loss == pytest.approx(reference_loss, rel=1e-12)
     for name, array in reference.to_arrays().items():
         off = 147 if name.startswith("total") else 0  # a value may round to the next 2**-20
