@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from conftest import ODD, random_params
+from helpers import ODD, random_params
 
 from minirelu.sweeps.running import train_run
 from minirelu.training import trainer

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import check_fails_plainly, command, random_params, random_tokens
+from helpers import check_fails_plainly, command, random_params, random_tokens
 
 import minirelu as mr
 from minirelu.bench import benchmarks, child, machine, timing

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import check_fails_plainly, command
+from helpers import check_fails_plainly, command
 
 import minirelu as mr
 
@@ -167,7 +167,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
 
 
 def test_interrupted_run_goes_on(text_file, tmp_path):
-    from conftest import quick_settings
+    from helpers import quick_settings
 
     from minirelu.runs.prepare import create_run
 

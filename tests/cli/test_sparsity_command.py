@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import check_fails_plainly, command
+from helpers import check_fails_plainly, command
 
 import minirelu as mr
 from minirelu.interop.opt import write_opt

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import check_fails_plainly, command
+from helpers import check_fails_plainly, command
 
 import minirelu as mr
 

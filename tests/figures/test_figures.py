@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from conftest import made_run
+from helpers import made_run
 
 import minirelu as mr
 from minirelu.errors import UserError

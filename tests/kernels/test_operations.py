@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import ODD, random_params, random_tokens
+from helpers import ODD, random_params, random_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit

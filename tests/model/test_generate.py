@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import random_params, random_tokens
+from helpers import random_params, random_tokens
 
 import minirelu as mr
 from minirelu.model.generate import Cache, forward_cached

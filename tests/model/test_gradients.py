@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import random_params, random_tokens
+from helpers import random_params, random_tokens
 
 import minirelu as mr
 from minirelu.model.attention import attention_backward, attention_forward

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_params, random_tokens
+from helpers import random_params, random_tokens
 
 import minirelu as mr
 from minirelu.model.activations import ACTIVATIONS, activation_names, as_markdown

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import quick_settings
+from helpers import quick_settings
 
 import minirelu as mr
 from minirelu.report.page import write_report

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import check_fails_plainly, command, made_run
+from helpers import check_fails_plainly, command, made_run
 
 from minirelu.errors import UserError
 from minirelu.figures import KINDS

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import quick_settings
+from helpers import quick_settings
 
 import minirelu as mr
 from minirelu.figures import FIGURES

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import random_params, random_tokens
+from helpers import random_params, random_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

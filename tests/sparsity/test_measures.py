@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ODD, random_params, random_tokens
+from helpers import ODD, random_params, random_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from functools import partial
 import dying
 import numpy as np
 import pytest
-from conftest import ODD
+from helpers import ODD
 
 import minirelu as mr
 from minirelu.sparsity import shards

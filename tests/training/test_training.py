@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import quick_settings
+from helpers import quick_settings
 
 import minirelu as mr
 from minirelu.compute import global_norm, update

@@ -1,0 +1,94 @@
+"""What several tests share: small models away from special values, made runs, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minirelu as mr
+from minirelu.runs.run import MEASURES
+
+# Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
+ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)
+
+
+def random_params(config: mr.ModelConfig, seed: int = 0, dtype=np.float64) -> mr.Parameters:
+    """Weights with nothing special about them: gains are not 1, biases not 0."""
+    params = mr.Parameters(config, dtype)
+    rng = np.random.default_rng(seed)
+    for name, p in params.items():
+        p[...] = rng.normal(1.0 if name.endswith(".w") else 0.0, 0.3, p.shape)
+    return params
+
+
+def random_tokens(config: mr.ModelConfig, B: int, T: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, config.d_vocab, (B, T))
+
+
+def quick_settings(corpus: Path | str, **train) -> mr.Config:
+    """A run of less than a second."""
+    options = {
+        "model": dict(n_layers=2, n_heads=2, d_model=16, d_mlp=32, n_ctx=16, d_vocab=300),
+        "text": dict(corpus=str(corpus)),
+        "train": dict(steps=12, batch_size=4, probe_tokens=256, warmup_steps=4) | train,
+    }
+    return mr.Config.build("tiny", options=options)
+
+
+def command(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    """Run the command line as a user does, in a process of its own."""
+    root = str(Path(mr.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONIOENCODING": "utf-8", **env}
+    return subprocess.run(
+        [sys.executable, "-m", "minirelu", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        cwd=cwd,
+        env=environment,
+        timeout=300,
+    )
+
+
+def check_fails_plainly(result: subprocess.CompletedProcess, *words: str) -> str:
+    """Check the promise about mistakes: one line, exit code 2, no traceback; return the line."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("minirelu: ")
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+    return lines[0]
+
+
+def made_run(
+    folder: Path, like: mr.Run, probes: list[dict[str, Any]], **changes: dict[str, Any]
+) -> mr.Run:
+    """A run with the probes given, without weights or counts; ``changes`` are in its settings.
+
+    A probe needs ``step``, and the measures of which the test wants to know the values.
+    """
+    folder.mkdir(parents=True)
+    tables = like.settings.tables()
+    for section, values in changes.items():
+        tables[section] |= values
+    settings = mr.Config.from_tables(tables)
+    (folder / "config.toml").write_text(settings.to_toml(), encoding="utf-8")
+    shutil.copy(like.folder / "corpus.json", folder)
+    lines = []
+    for given in probes:
+        shares = [0.5] * settings.model.n_layers
+        tokens = given["step"] * settings.train.batch_size * settings.model.n_ctx
+        record = {"kind": "probe", "tokens": tokens, "val_loss": 5.0}
+        record |= {"probe_tokens": 256, "batch_tokens": 256, **dict.fromkeys(MEASURES, shares)}
+        lines.append(json.dumps(record | given) + "\n")
+    (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    return mr.Run.open(folder)
