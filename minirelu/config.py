@@ -145,7 +145,12 @@ class TextConfig(Checked):
         float, "Share of the corpus held out for validation.", default=0.1, low=0.001, high=0.5
     )
     limit_mb: float = setting(
-        float, "Read about this many MB of the corpus; 0: all of it.", default=0.0, low=0, high=1e9
+        float,
+        "Read about this many MB of the corpus; 0: all of it. A preset's own limit is for 'stdlib' "
+        "alone.",
+        default=0.0,
+        low=0,
+        high=1e9,
     )
 
 
@@ -347,7 +352,10 @@ class Config:
         _refuse_unknown(tables, where)
         below = {s: {**_SMALL[s], **PRESETS[preset].get(s, {})} for s in SECTIONS}
         with_file = {s: {**below[s], **tables.get(s, {})} for s in SECTIONS}
-        with_options = {s: {**with_file[s], **(options or {}).get(s, {})} for s in SECTIONS}
+        given = {s: {**tables.get(s, {}), **(options or {}).get(s, {})} for s in SECTIONS}
+        if given["text"].get("corpus", TextConfig.corpus) != TextConfig.corpus:
+            below["text"].pop("limit_mb", None)  # a preset's limit is for the default corpus
+        with_options = {s: {**below[s], **given[s]} for s in SECTIONS}
         try:
             return cls.from_tables(with_options)
         except UserError:

@@ -75,6 +75,20 @@ def test_options_go_before_file_and_file_before_preset(tmp_path):
     assert Config.build("wide", file).model.d_mlp == 8192  # --preset goes before the file's
 
 
+def test_a_presets_limit_is_for_the_default_corpus_alone(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text('[text]\ncorpus = "my.txt"\n', encoding="utf-8")
+    mine = {"text": {"corpus": "my.txt"}}
+    assert Config.build("tiny").text.limit_mb == 1
+    assert Config.build("tiny", options={"text": {"corpus": "stdlib"}}).text.limit_mb == 1
+    assert Config.build("tiny", options=mine).text.limit_mb == 0
+    assert Config.build("tiny", file).text.limit_mb == 0
+    assert Config.build("tiny", file, {"text": {"limit_mb": 2}}).text.limit_mb == 2
+    assert Config.build("tiny", file, {"text": {"corpus": "stdlib"}}).text.limit_mb == 1
+    file.write_text("[text]\nlimit_mb = 3\n", encoding="utf-8")
+    assert Config.build("tiny", file, mine).text.limit_mb == 3
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_survive_toml(preset, tmp_path):
     config = Config.build(

@@ -111,12 +111,29 @@ def run_facts(run: Run) -> dict[str, str]:
         f"{'with' if model.bias else 'no'} biases, init {model.init}; "
         f"{n_params(model):,} parameters",
         "text": f"{printable(str(corpus['corpus']))}: {corpus['train_tokens']:,} tokens to train "
-        f"on, {corpus['val_tokens']:,} held out (documents: {corpus['train_documents']} and "
-        f"{corpus['val_documents']}, kept whole; files skipped: {corpus.get('skipped_files', 0)})",
+        f"on, {corpus['val_tokens']:,} held out ({_reading(corpus)})",
         "training": f"{train.steps} steps of {train.batch_size * model.n_ctx:,} tokens; peak "
         f"learning rate {train.learning_rate:g}, {train.warmup_steps} steps of warm-up, "
         f"{train.schedule}; weight decay {train.weight_decay:g}; seed {train.seed}",
     }
+
+
+def _reading(corpus: dict[str, Any]) -> str:
+    """How much of the corpus was read, and how it was split."""
+    read = corpus["train_bytes"] + corpus["val_bytes"]
+    found = corpus.get("found_bytes", read)
+    whole = corpus.get("kept_whole", corpus["train_documents"] > 1)
+    parts = []
+    if read < found:
+        of = f"{read / 1e6:.3g} MB of {found / 1e6:.3g} MB"
+        parts.append(of if whole else f"the first {of}")
+    if whole:
+        both = f"{corpus['train_documents']} and {corpus['val_documents']}"
+        parts.append(f"documents: {both}, kept whole")
+    else:
+        parts.append("a single document: its last part is held out")
+    parts.append(f"files skipped: {corpus.get('skipped_files', 0)}")
+    return "; ".join(parts)
 
 
 def layer_rows(probe: dict[str, Any]) -> list[dict[str, str]]:

@@ -93,6 +93,7 @@ class Run:
             for part in ("train", "val")
             for key in (f"{part}_documents", f"{part}_bytes", f"{part}_tokens")
         )
+        whole = whole and isinstance(facts.get("found_bytes", 0), int)
         if not whole or not all(isinstance(marks.get(m), float) for m in BASELINES):
             raise UserError(f"{shown(file)} is damaged: it is not complete")
         return {

@@ -77,6 +77,8 @@ class Corpus:
     name : str
         as given: ``stdlib`` or a path.
     train, val : tuple of Document
+    found_bytes : int
+        of all documents that there are; ``limit_mb`` takes a part of them.
     skipped : int
         files of a folder that are not text (they hold a zero byte) or empty.
     """
@@ -84,12 +86,18 @@ class Corpus:
     name: str
     train: tuple[Document, ...]
     val: tuple[Document, ...]
+    found_bytes: int
     skipped: int = 0
 
     @property
     def size(self) -> int:
         """Bytes of all documents."""
         return sum(d.size for d in (*self.train, *self.val))
+
+    @property
+    def kept_whole(self) -> bool:
+        """Whether documents are whole; a single one is cut, and its last part held out."""
+        return {d.path for d in self.train}.isdisjoint(d.path for d in self.val)
 
     def describe(self, on_read: OnRead = lambda n: None) -> dict[str, object]:
         """Read everything once: check that it is UTF-8, count it, and take its digest.
@@ -123,6 +131,8 @@ class Corpus:
             "val_documents": len(self.val),
             "train_bytes": sum(d.size for d in self.train),
             "val_bytes": sum(d.size for d in self.val),
+            "found_bytes": self.found_bytes,
+            "kept_whole": self.kept_whole,
             "skipped_files": self.skipped,
         }
 
@@ -170,7 +180,7 @@ def open_corpus(config: TextConfig) -> Corpus:
     if not documents:
         raise UserError(f"no text in the folder {shown(root)} ({skipped} other files)")
     if len(documents) == 1:
-        return _single_file(documents[0].path, config, skipped)
+        return _single_file(documents[0].path, config, skipped=skipped)
     return _split(documents, config, skipped)
 
 
@@ -214,18 +224,19 @@ def _documents(
 
 def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpus:
     """Split by document, in the order of a digest of their names."""
+    found = sum(d.size for d in documents)
     within = sorted(
         documents, key=lambda d: hashlib.sha256(d.name.encode("utf-8", "surrogateescape")).digest()
     )
     if config.limit_mb:
         within = _as_fit(within, config.limit_mb * 1e6) or within[:1]
     if len(within) == 1:
-        return _single_file(within[0].path, config, skipped)
+        return _single_file(within[0].path, config, found, skipped)
     size = sum(d.size for d in within)
     val = _as_fit(within, config.val_fraction * size) or [min(within, key=lambda d: d.size)]
     held_out = {d.name for d in val}
     train = tuple(d for d in within if d.name not in held_out)
-    return Corpus(config.corpus, train, tuple(val), skipped)
+    return Corpus(config.corpus, train, tuple(val), found, skipped)
 
 
 def _as_fit(documents: list[Document], budget: float) -> list[Document]:
@@ -245,7 +256,7 @@ def _as_fit(documents: list[Document], budget: float) -> list[Document]:
     return taken
 
 
-def _single_file(path: Path, config: TextConfig, skipped: int = 0) -> Corpus:
+def _single_file(path: Path, config: TextConfig, found: int = 0, skipped: int = 0) -> Corpus:
     """Split one file into a first part to train on and a last part to validate on."""
     size = path.stat().st_size
     if size == 0:
@@ -255,7 +266,7 @@ def _single_file(path: Path, config: TextConfig, skipped: int = 0) -> Corpus:
     cut = _next_line(path, int(stop * (1 - config.val_fraction)), stop)
     train = Document(path.name + " (first part)", path, 0, cut)
     val = Document(path.name + " (last part)", path, cut, stop)
-    return Corpus(config.corpus, (train,), (val,), skipped)
+    return Corpus(config.corpus, (train,), (val,), found or size, skipped)
 
 
 def _next_line(path: Path, near: int, end: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from helpers import quick_settings
 
 import minirelu as mr
 from minirelu.figures import FIGURES
-from minirelu.report.page import layer_rows, write_report
+from minirelu.report.page import layer_rows, run_facts, write_report
 from minirelu.runs.prepare import create_run
 
 HOSTILE = '</script><img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202e "quoted" & more\n'
@@ -31,6 +32,26 @@ def test_page_is_complete_and_needs_nothing_else(finished_run):
         for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
             file = finished_run.folder / "figures" / f"{name}.{kind}"
             assert file.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    "files, limit_mb, words",
+    [
+        (1, 0.04, "(the first 0.04 MB of 0.08 MB; a single document: its last part is held out;"),
+        (1, 0, "(a single document: its last part is held out;"),
+        (4, 0.17, "(0.16 MB of 0.32 MB; documents: 1 and 1, kept whole;"),
+        (2, 0, "(documents: 1 and 1, kept whole;"),
+    ],
+)
+def test_what_is_read_of_a_corpus_is_said(tmp_path, files, limit_mb, words):
+    (tmp_path / "text").mkdir()
+    for i in range(files):
+        lines = "the cat\nand a dog\nsee each other\n" * 2424
+        (tmp_path / "text" / f"{i}.txt").write_text(lines[:80_000], encoding="utf-8", newline="\n")
+    settings = quick_settings(tmp_path / "text", steps=1)
+    text = dataclasses.replace(settings.text, limit_mb=limit_mb)
+    run = create_run(dataclasses.replace(settings, text=text), tmp_path / "run")
+    assert words in run_facts(run)["text"]
 
 
 def test_layer_without_any_used_unit_is_said_and_drawn(finished_run, tmp_path):

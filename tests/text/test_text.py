@@ -85,10 +85,14 @@ def test_binary_hidden_and_empty_files_are_left_out_and_counted(tmp_path):
 def test_limit(tmp_path):
     folder = folder_of(tmp_path, {f"{i}.txt": "x" * 1000 for i in range(50)})
     corpus = open_corpus(TextConfig(corpus=str(folder), limit_mb=0.01))
-    assert sum(d.size for d in (*corpus.train, *corpus.val)) == 10_000
+    assert (corpus.size, corpus.found_bytes) == (10_000, 50_000)
     file = folder_of(tmp_path / "f", {"one.txt": "0123456\n" * 10_000}) / "one.txt"
     corpus = open_corpus(TextConfig(corpus=str(file), limit_mb=0.01))
-    assert corpus.val[0].stop == pytest.approx(10_000, abs=10)
+    assert corpus.val[0].stop == pytest.approx(10_000, abs=10) and corpus.found_bytes == 80_000
+    folder = folder_of(tmp_path / "two", {f"{i}.txt": "0123456\n" * 10_000 for i in range(2)})
+    corpus = open_corpus(TextConfig(corpus=str(folder), limit_mb=0.01))
+    assert len({d.path for d in (*corpus.train, *corpus.val)}) == 1  # a part of one document
+    assert corpus.found_bytes == 160_000 and not corpus.kept_whole
 
 
 def test_small_chunks_give_the_same_text_as_one_read(tmp_path, monkeypatch):
