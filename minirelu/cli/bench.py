@@ -43,11 +43,12 @@ def bench(
     only: str | None,
     threads: int | None,
 ) -> None:
-    """Measure speed: the MLP, a training step, AdamW, in turn with PyTorch and JAX.
+    """Measure speed, in turn with PyTorch and JAX.
 
-    Contestants compute the same from the same weights. Ratios are a peer's time over ours, median
-    of the rounds, with the smallest and largest. Without a peer, what can be said is how near the
-    machine's own limits we are. PyTorch comes with:  pip install "minirelu[bench]"
+    It measures the MLP, a training step, and AdamW. Contestants compute the same from the same
+    weights. Ratios are a peer's time over ours, median of the rounds, with the smallest and
+    largest. Without a peer, what can be said is how near the machine's own limits we are.
+    PyTorch comes with:  pip install "minirelu[bench]"
 
     \b
     Examples:

@@ -17,9 +17,9 @@ from minirelu.cli.say import say
 )
 @click.option("--json", "json_file", type=click.Path(), help="Also write the numbers to a file.")
 def compare(folders: tuple[str, ...], out: str, json_file: str | None) -> None:
-    """Compare runs: their settings, what they use at the end layer by layer, and their figures.
+    """Compare runs: settings, use of each layer, figures.
 
-    The first run is what the others are compared with.
+    The use is that at the end of a run. The first run is what the others are compared with.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ import click
 
 from minirelu.cli.options import (
     PRESET_HELP,
+    SettingsCommand,
     given_settings,
     settings_options,
     threads_option,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from minirelu.estimate import StepTime
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
 @click.option("--json", "json_file", type=click.Path(), help="Also write the numbers to a file.")
@@ -35,9 +36,10 @@ def estimate(
     threads: int | None,
     **values: Any,
 ) -> None:
-    """Say what a training would need on this machine: memory, arithmetic, time.
+    """Say what a training would need: memory, arithmetic, time.
 
-    Takes the same settings as `minirelu train`, starts nothing, and measures for some seconds.
+    Takes the same settings as `minirelu train`, starts nothing, and measures on this machine
+    for some seconds.
 
     \b
     Examples:

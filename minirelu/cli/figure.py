@@ -28,10 +28,10 @@ def figure(
     out: str | None,
     json_file: str | None,
 ) -> None:
-    """Draw one figure of a run, or of several; without a name, say which there are.
+    """Draw one figure of a run, or of several.
 
-    Runs that differ in the seed only are drawn as their mean and range. A folder of runs, as a
-    sweep makes it, stands for all of them.
+    Without a name, it says which there are. Runs that differ in the seed only are drawn as
+    their mean and range. A folder of runs, as a sweep makes it, stands for all of them.
 
     \b
     Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,26 +28,52 @@ class NumberPerLayer(click.ParamType):
         return numbers[0] if len(numbers) == 1 else numbers
 
 
+class SettingsCommand(click.Command):
+    """A command whose help shows the settings of the preset or the file named beside it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for preset and file first: ``--help`` is answered before other options are read."""
+        lenient = click.Context(self, ctx.parent, resilient_parsing=True)
+        ctx.obj, _, _ = self.make_parser(lenient).parse_args(list(args))
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Write the settings behind the descriptions of their options."""
+        preset, file = (ctx.obj.get(name) for name in ("preset", "config_file"))
+        tables = Config.build(preset, file).tables()
+        name = Path(file).name if file else preset or "small"
+        for option in self.params:
+            if isinstance(option, _SettingOption):
+                value = tables[option.section][option.name]
+                option.help = f"[{option.section}] {option.description} ({name}: {value})"
+        return super().get_help(ctx)
+
+
+class _SettingOption(click.Option):
+    def __init__(self, *names: Any, section: str, description: str, **rest: Any) -> None:
+        super().__init__(*names, **rest)
+        self.section, self.description = section, description
+
+
 def settings_options(command: Callable) -> Callable:
     """Add one option for every field of every section; unset ones arrive as None."""
-    small = Config.build()
     for section, kind in reversed(SECTIONS.items()):
         for f in reversed(dataclasses.fields(kind)):
-            command = _option(section, f, getattr(getattr(small, section), f.name))(command)
+            command = _option(section, f)(command)
     return command
 
 
-def _option(section: str, f: dataclasses.Field, default: Any) -> Callable:
+def _option(section: str, f: dataclasses.Field) -> Callable:
     flag = "--" + f.name.replace("_", "-")
     kind, choices = f.metadata["kind"], f.metadata["choices"]
-    help = f"[{section}] {f.metadata['help']} (small: {default})"
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", f.name, default=None, help=help)
-    if f.metadata["per_layer"]:
+        flag, kind = f"{flag}/--no-{flag[2:]}", None
+    elif f.metadata["per_layer"]:
         kind = NumberPerLayer()
     elif choices:
         kind = click.Choice(choices)
-    return click.option(flag, f.name, type=kind, default=None, help=help)
+    own = {"section": section, "description": f.metadata["help"]}
+    return click.option(flag, f.name, cls=_SettingOption, type=kind, default=None, **own)
 
 
 def given_settings(values: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -60,10 +60,11 @@ def sparsity(
     scheduler: str | None,
     threads: int | None,
 ) -> None:
-    """Measure which hidden units of a model fire on a text, however long.
+    """Measure which hidden units of a model fire on a text.
 
     MODEL is a run, or the folder of an OPT model (`OPTForCausalLM`, safetensors, with its
-    tokenizer.json). Without --corpus a run is measured on the text it has held out.
+    tokenizer.json). Without --corpus a run is measured on the text it has held out. A text may
+    be of any length.
 
     \b
     Examples:

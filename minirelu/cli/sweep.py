@@ -13,6 +13,7 @@ from minirelu.cli.estimate import duration
 from minirelu.cli.options import (
     PRESET_HELP,
     SCHEDULER_HELP,
+    SettingsCommand,
     given_settings,
     settings_options,
     threads_option,
@@ -30,7 +31,7 @@ _OUT_HELP = "Folder of the sweep.  [default: below sweeps, named after what vari
 _WORKERS_HELP = "Train so many runs at a time, each with its share of the threads."
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument("name", required=False)
 @click.option(
     "--vary",
@@ -58,7 +59,9 @@ def sweep(
     threads: int | None,
     **values: Any,
 ) -> None:
-    """Train many runs that differ in some settings, and gather their numbers in a table.
+    """Train many runs that differ in some settings.
+
+    Their numbers are gathered in a table.
 
     NAME is a sweep to start from: fig3 (width) or fig4 (depth) of the paper, so small that a run
     takes about a minute; fig3-paper or fig4-paper, at its geometry: days. Every other option of

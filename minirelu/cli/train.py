@@ -15,6 +15,7 @@ import click
 from minirelu.cli.estimate import memory_text, time_text
 from minirelu.cli.options import (
     PRESET_HELP,
+    SettingsCommand,
     given_settings,
     settings_options,
     threads_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from minirelu.runs.run import Run
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
 @click.option(
