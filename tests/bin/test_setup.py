@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import minirelu as mr
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="bin/ is for POSIX shells")
 
@@ -103,6 +106,25 @@ def test_test_script_adds_its_extra(checkout):
     result, done = run(checkout, "-x", script="test")
     assert result.stdout == "tested: -x\n" and done == ["install"]
     assert run(checkout, script="test")[1] == [] and run(checkout, "train")[1] == []
+
+
+def test_a_checkout_named_minirelu_does_not_hide_the_package(tmp_path):
+    """A script beside the checkout gets the installed package, not a namespace package."""
+    root = Path(mr.__file__).parents[1]
+    (tmp_path / "minirelu" / "minirelu").mkdir(parents=True)
+    script = tmp_path / "script.py"
+    script.write_text("import minirelu as mr; print(mr.__file__, mr.Run)", encoding="utf-8")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    installed = subprocess.run(
+        [sys.executable, "-c", "import minirelu"], capture_output=True, cwd=tmp_path.parent, env=env
+    )
+    if installed.returncode:
+        pytest.skip("minirelu is not installed")
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(root))
 
 
 def test_no_python_is_said(checkout):
