@@ -127,6 +127,13 @@ def test_a_checkout_named_minirelu_does_not_hide_the_package(tmp_path):
     assert result.stdout.startswith(str(root))
 
 
+def test_every_folder_of_modules_is_a_package():
+    """Else a wheel lacks it."""
+    package = Path(mr.__file__).parent
+    lacking = {f.parent for f in package.rglob("*.py") if not (f.parent / "__init__.py").exists()}
+    assert not lacking
+
+
 def test_no_python_is_said(checkout):
     tools = checkout.parent / "tools"
     tools.mkdir()
