@@ -12,20 +12,28 @@ import click
 from minirelu.config import PRESETS, SECTIONS, Config
 
 
-class NumberPerLayer(click.ParamType):
-    """One whole number, or several with commas between them."""
+class Numbers(click.ParamType):
+    """Whole numbers with commas between them."""
 
     name = "integer[,...]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """``"512"`` to 512, ``"512,256"`` to (512, 256)."""
+        """``"100,200"`` to (100, 200)."""
         if not isinstance(value, str):
             return value
         try:
-            numbers = tuple(int(part) for part in value.split(","))
+            return tuple(int(part) for part in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not a whole number, or several with commas", param, ctx)
-        return numbers[0] if len(numbers) == 1 else numbers
+
+
+class NumberPerLayer(Numbers):
+    """One whole number, or several with commas between them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """``"512"`` to 512, ``"512,256"`` to (512, 256)."""
+        numbers = super().convert(value, param, ctx)
+        return numbers[0] if isinstance(numbers, tuple) and len(numbers) == 1 else numbers
 
 
 class SettingsCommand(click.Command):
@@ -70,9 +78,13 @@ def _option(section: str, f: dataclasses.Field) -> Callable:
         flag, kind = f"{flag}/--no-{flag[2:]}", None
     elif f.metadata["per_layer"]:
         kind = NumberPerLayer()
-    elif choices:
-        kind = click.Choice(choices)
+    elif f.metadata["several"] and kind is int:
+        kind = Numbers()
     own = {"section": section, "description": f.metadata["help"]}
+    if choices:  # what it may be is checked with the other settings, which name the nearest one
+        own["metavar"] = f"[{'|'.join(choices)}]"
+    if f.metadata["several"] and kind is str:
+        own |= {"multiple": True}
     return click.option(flag, f.name, cls=_SettingOption, type=kind, default=None, **own)
 
 
@@ -82,7 +94,7 @@ def given_settings(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
         section: {
             f.name: values[f.name]
             for f in dataclasses.fields(kind)
-            if values.get(f.name) is not None
+            if values.get(f.name) not in (None, ())
         }
         for section, kind in SECTIONS.items()
     }

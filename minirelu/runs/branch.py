@@ -10,10 +10,10 @@ from typing import Any
 from minirelu.config import Config
 from minirelu.errors import UserError, shown
 from minirelu.runs.checkpoint import (
-    checkpoint_folder,
-    checkpoint_steps,
     MODEL,
     OPTIMIZER,
+    checkpoint_folder,
+    checkpoint_steps,
     load_params,
     load_slots,
     load_state,
@@ -67,7 +67,9 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
     changed = settings.differences(parent.settings)
     _refuse_fixed(parent.settings, settings)
     if step >= settings.train.steps:
-        raise UserError(f"steps: {settings.train.steps} are not more than the {step} branched off at")
+        raise UserError(
+            f"steps: {settings.train.steps} leaves nothing to do after step {step}; give more"
+        )
     same_optimizer = settings.train.optimizer == parent.settings.train.optimizer
     with explained(f"making the run folder {shown(folder)}"):
         refuse_taken(folder)
@@ -113,7 +115,7 @@ def _refuse_fixed(parent: Config, child: Config) -> None:
                 "train": f.name in _FIXED_TRAIN,
             }[section]
             if fixed and getattr(before, f.name) != getattr(after, f.name):
-                hint = "; for other batches from here on give --data-seed" if f.name == "seed" else ""
+                hint = "; for other batches give --data-seed" if f.name == "seed" else ""
                 raise UserError(
                     f"{f.name}: a branch keeps its parent's {getattr(before, f.name)!r}; leave it "
                     f"out, or start a new run{hint}"

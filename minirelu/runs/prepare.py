@@ -16,13 +16,13 @@ import numpy as np
 
 from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
-from minirelu.source import source_digest
-from minirelu.text.batches import make_probe, open_tokens, write_tokens, baselines
-from minirelu.text.corpus import open_corpus
-from minirelu.text.tokenizer import Tokenizer
 from minirelu.estimate import refuse_too_large
 from minirelu.runs.files import explained, replacing_folder, write_text
 from minirelu.runs.run import Run
+from minirelu.source import source_digest
+from minirelu.text.batches import baselines, make_probe, open_tokens, write_tokens
+from minirelu.text.corpus import open_corpus
+from minirelu.text.tokenizer import Tokenizer
 
 
 def made_with() -> dict[str, Any]:

@@ -12,11 +12,11 @@ import numpy as np
 from minirelu.config import Config, ModelConfig, read_toml
 from minirelu.errors import UserError, one_line, printable, shown
 from minirelu.model.parameters import Parameters
+from minirelu.runs.checkpoint import checkpoint_steps, load_params
+from minirelu.runs.files import read_arrays, read_json
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.text.batches import open_tokens
 from minirelu.text.tokenizer import Tokenizer
-from minirelu.runs.checkpoint import checkpoint_steps, load_params
-from minirelu.runs.files import read_arrays, read_json
 
 BASELINES = ("uniform", "unigram", "bigram")
 # What a probe's record has for each layer.

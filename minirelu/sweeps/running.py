@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from minirelu.errors import UserError, one_line
-from minirelu.workers import in_own_process, plain_failures, threads_each
 from minirelu.estimate import (
     available_memory,
     flops,
@@ -22,7 +21,6 @@ from minirelu.estimate import (
     run_seconds,
 )
 from minirelu.runs.run import Run
-from minirelu.sweeps.sweep import Point, Sweep
 from minirelu.sweeps.folder import (
     is_finished,
     locked_folder,
@@ -31,7 +29,9 @@ from minirelu.sweeps.folder import (
     steps_done,
     write_tables,
 )
+from minirelu.sweeps.sweep import Point, Sweep
 from minirelu.training.trainer import train
+from minirelu.workers import in_own_process, plain_failures, threads_each
 
 _LOOK_EVERY = 0.5  # seconds
 

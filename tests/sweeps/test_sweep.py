@@ -11,11 +11,11 @@ import dying
 import pytest
 
 import minirelu as mr
-from minirelu.workers import cluster, in_own_process
 from minirelu.sweeps import running as sweep_running
-from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
 from minirelu.sweeps.folder import finished_runs, last_step, locked_folder, prepare_run
 from minirelu.sweeps.running import Watching, expected_seconds, run_sweep, train_run
+from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
+from minirelu.workers import cluster, in_own_process
 
 
 def small_sweep(corpus: Path, seeds: int = 2, **train) -> Sweep:
