@@ -244,6 +244,14 @@ def update(
         )
 
 
+def refuse_disagreement(config: ModelConfig) -> None:
+    """Raise if kernels would compute this model, and differ from the reference."""
+    if not by_reference("auto", config):
+        from minirelu.check import kernels
+
+        kernels.refuse_disagreement(config)
+
+
 def step_memory(config: ModelConfig, N: int, compute: str = "auto") -> dict[str, int]:
     """Numbers that a step over N tokens holds at its peak beside the parameters, by purpose.
 

@@ -9,6 +9,7 @@ import click
 
 import minirelu
 from minirelu.cli.bench import bench
+from minirelu.cli.check import check
 from minirelu.cli.compare import compare
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
@@ -36,7 +37,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-commands = (train, report, figure, compare, sample, sparsity, sweep, estimate, bench, export)
+commands = (train, report, figure, compare, sample, sparsity, sweep, estimate, bench, check, export)
 for command in commands:
     cli.add_command(command)
 

@@ -15,6 +15,7 @@ import click
 
 from minirelu.cli.options import SCHEDULER_HELP, threads_option, use_threads
 from minirelu.cli.say import say
+from minirelu.config import COMPUTE
 from minirelu.errors import UserError, command, printable
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ COLUMNS = {  # measure: heading of the table
     "--workers", type=int, default=1, show_default=True, help="Processes that share the text."
 )
 @click.option("--scheduler", metavar="ADDRESS", help=SCHEDULER_HELP)
+@click.option(
+    "--compute",
+    metavar=f"[{'|'.join(COMPUTE)}]",
+    help="Who computes.  [default: as the run was trained; auto]",
+)
 @threads_option
 def sparsity(
     model: str,
@@ -58,6 +64,7 @@ def sparsity(
     counts_file: str | None,
     workers: int,
     scheduler: str | None,
+    compute: str | None,
     threads: int | None,
 ) -> None:
     """Measure which hidden units of a model fire on a text.
@@ -86,7 +93,9 @@ def sparsity(
         say(f"model     {opened.facts['model']}, {at_step(opened)}")
         S, T = len(sequences), opened.config.n_ctx
         say(f"text      {source['text']}: {S * T:,} tokens, {S:,} sequences")
-        counts, loss = _count(opened, sequences, model, workers, scheduler)
+        if compute is None:
+            compute = opened.run.settings.train.compute if opened.run else "auto"
+        counts, loss = _count(opened, sequences, model, workers, scheduler, compute)
         del sequences  # Windows does not remove what is mapped
     numbers = results(opened, counts, loss, source)
     _print(numbers)
@@ -144,7 +153,12 @@ def read_text(
 
 
 def _count(
-    opened: Model, sequences: np.ndarray, folder: str, workers: int, scheduler: str | None
+    opened: Model,
+    sequences: np.ndarray,
+    folder: str,
+    workers: int,
+    scheduler: str | None,
+    compute: str,
 ) -> tuple[UnitCounts, float]:
     """Measure shard by shard, with a bar, in this process or on workers."""
     from tqdm import tqdm
@@ -165,7 +179,9 @@ def _count(
         elif workers != 1:
             load, executor = elsewhere, stack.enter_context(process_pool(workers))
         bar = stack.enter_context(tqdm(total=n, unit="token", unit_scale=True, disable=None))
-        return measure_shards(load, sequences, executor, on_shard=bar.update)
+        return measure_shards(
+            load, sequences, executor, compute=compute, on_shard=bar.update
+        )
 
 
 def results(

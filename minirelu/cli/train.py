@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     help="Folder of the run.  [default: below runs, named after preset or file]",
 )
 @click.option("--resume", type=click.Path(), help="Go on with an interrupted run.")
+@click.option(
+    "--from", "parent", type=click.Path(), metavar="RUN", help="Branch a new run off this one ..."
+)
+@click.option(
+    "--at", type=int, metavar="STEP", help="... at this step; options say what is different."
+)
 @threads_option
 @settings_options
 def train(
@@ -46,6 +52,8 @@ def train(
     config_file: str | None,
     out: str | None,
     resume: str | None,
+    parent: str | None,
+    at: int | None,
     threads: int | None,
     **values: Any,
 ) -> None:
@@ -60,19 +68,28 @@ def train(
       minirelu train --corpus my.txt --steps 2000
       minirelu train --preset tiny --d-mlp 512 --out runs/mine
       minirelu train --resume runs/small
+      minirelu train --from runs/small --at 700 --steps 1400 --data-seed 1
     """
     options = given_settings(values)
     use_threads(threads)
+    if (parent is None) != (at is None):
+        raise UserError("--from RUN and --at STEP go together; give both")
+    taken = {"preset": preset, "config": config_file, "from": parent}
     if resume is not None:
-        for name, value in (("preset", preset), ("config", config_file), ("out", out)):
+        for name, value in (taken | {"out": out}).items():
             if value is not None:
                 raise UserError(f"--resume takes everything from the run; leave out --{name}")
         run = _reopen(resume, options)
+    elif parent is not None and at is not None:
+        for name in ("preset", "config"):
+            if taken[name] is not None:
+                raise UserError(f"--from takes the settings of the run; leave out --{name}")
+        run = _branch(parent, at, out, options)
     else:
         run = _prepare(preset, config_file, out, options)
     _describe(run)
     with stop_on_ctrl_c() as stopping:
-        finished = _train_with_progress(run, stopping)
+        finished = _train_with_progress(run, stopping, "compute" in options["train"])
     if not finished:
         step = run.steps[-1]
         go_on = command("train --resume", run.folder)
@@ -96,6 +113,23 @@ def _reopen(folder: str, options: dict[str, dict[str, Any]]) -> Run:
             "leave the option out, or start a new run"
         )
     return run
+
+
+def _branch(parent: str, at: int, out: str | None, options: dict[str, dict[str, Any]]) -> Run:
+    """Make the folder of a run that goes on from a step of another one."""
+    from minirelu.runs.branch import branch
+    from minirelu.runs.prepare import free_folder
+    from minirelu.runs.run import Run
+
+    run = Run.open(parent)
+    tables = run.settings.tables()
+    for section, given in options.items():
+        tables[section].update(given)
+    settings = Config.from_tables(tables)
+    child = branch(run, at, settings, out or free_folder(f"{run.name}-at-{at}"))
+    changed = "; ".join(settings.differences(run.settings)) or "nothing changed: the same bits"
+    say(f"{'branch':9} of {run.folder} at step {at}; {changed}")
+    return child
 
 
 def _prepare(
@@ -128,7 +162,6 @@ def _describe(run: Run) -> None:
     from minirelu.estimate import run_seconds
     from minirelu.report.page import run_facts
     from minirelu.runs.checkpoint import weight_bytes
-    from minirelu.training.schedule import probe_steps
     from minirelu.training.state import kept_weights
 
     for name, text in run_facts(run).items():
@@ -142,10 +175,10 @@ def _describe(run: Run) -> None:
     else:
         seconds, each = run_seconds(run.settings, left, _steps_done(run))
         say(f"{'time':9} {time_text(left, seconds, each)}")
-    wanted, kept = probe_steps(run.settings.train), kept_weights(run.settings)
+    kept = kept_weights(run.settings)
     each = weight_bytes(run.config)
     say(
-        f"{'folder':9} {run.folder}; weights of {len(kept)} of {len(wanted)} probes stay, "
+        f"{'folder':9} {run.folder}; weights of {len(kept)} steps stay, "
         f"{len(kept) * each / 1e6:.0f} MB (--snapshot-budget-gb)"
     )
 
@@ -156,7 +189,7 @@ def _steps_done(run: Run) -> int:
     return (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
 
 
-def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
+def _train_with_progress(run: Run, stopping: threading.Event, unchecked: bool) -> bool:
     """Train; a bar for every step, a line for every probe."""
     from tqdm import tqdm
 
@@ -181,7 +214,7 @@ def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
             with bar.external_write_mode():  # the bar steps aside
                 say(f"{record['step']:6} {record['val_loss']:9.3f}  {use}")
 
-        return train_run(run, on_record, stopping.is_set)
+        return train_run(run, on_record, stopping.is_set, unchecked=unchecked)
 
 
 def _show_results(run: Run) -> None:

@@ -39,6 +39,7 @@ def train(
     on_record: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: OnStep | None = None,
+    unchecked: bool = False,
 ) -> bool:
     """Train a run from where it stands (its last checkpoint, or step 0) to its last step.
 
@@ -58,6 +59,8 @@ def train(
         those of the settings; it may change the gradients. If it is a generator function, what
         follows its ``yield`` comes after the update. It is not stored with the run: for the same
         bits after an interruption, give it again.
+    unchecked : bool
+        go on with the kernels even where they and the reference do not agree any more.
 
     Returns
     -------
@@ -67,9 +70,12 @@ def train(
     Raises
     ------
     UserError
-        a damaged checkpoint, changed settings, a full disk, a loss or gradient that is not finite.
+        a damaged checkpoint, changed settings, a full disk, a loss or gradient that is not finite;
+        kernels and reference that differ, since one of them was changed.
     """
     settings = run.settings
+    if settings.train.compute == "auto" and not unchecked:
+        compute.refuse_disagreement(run.config)
     probes = set(probe_steps(settings.train))
     to_save = probes | set(settings.train.keep_optimizer_at)
     last_saved = time.monotonic()
