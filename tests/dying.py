@@ -30,7 +30,7 @@ def train_run_dying(marker: Path, at: int, folder: str, stop: str) -> bool:
     real = trainer.write_record
 
     def writing(file, record):
-        if record["step"] == at:
+        if record.get("step") == at:
             die_once(marker)
         real(file, record)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import minirelu as mr
-from minirelu.runs.run import MEASURES
+from minirelu.sparsity.measures import probe_measures
 
 # Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
 ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)
@@ -88,7 +88,8 @@ def made_run(
         shares = [0.5] * settings.model.n_layers
         tokens = given["step"] * settings.train.batch_size * settings.model.n_ctx
         record = {"kind": "probe", "tokens": tokens, "val_loss": 5.0}
-        record |= {"probe_tokens": 256, "batch_tokens": 256, **dict.fromkeys(MEASURES, shares)}
+        record |= {"probe_tokens": 256, "batch_tokens": 256}
+        record |= {measure.name: shares for measure in probe_measures()}
         lines.append(json.dumps(record | given) + "\n")
     (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     return mr.Run.open(folder)

@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from minirelu.model.parameters import Parameters
     from minirelu.sparsity.counts import UnitCounts
 
-COLUMNS = {  # measure: heading of the table
-    "per_token": "per token",
-    "per_sequence": "per sequence",
-    "per_batch": "per batch",
-    "p50_in_sequence_used": "median used",
-    "p50_in_sequence_all": "median all",
-    "dormant_share": "dormant",
-}
-
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -80,7 +71,8 @@ def sparsity(
       minirelu sparsity opt-125m --corpus stdlib --tokens 1000000
     """
     from minirelu.interop.model import open_model
-    from minirelu.runs.files import explained, write_arrays, write_text
+    from minirelu.runs.files import explained, write_text
+    from minirelu.runs.formats import write_counts
 
     use_threads(threads)
     if tokens is not None and tokens < 1:
@@ -98,7 +90,7 @@ def sparsity(
         counts, loss = _count(opened, sequences, model, workers, scheduler, compute)
         del sequences  # Windows does not remove what is mapped
     numbers = results(opened, counts, loss, source)
-    _print(numbers)
+    _print(numbers, opened.config)
     with explained("writing the results"):
         if json_file:
             write_text(Path(json_file), json.dumps(numbers, indent=1))
@@ -107,7 +99,7 @@ def sparsity(
             write_text(Path(csv_file), as_csv(numbers))
             say(f"table     {csv_file}")
         if counts_file:
-            write_arrays(Path(counts_file), counts.to_arrays())
+            write_counts(Path(counts_file), counts)
             say(f"counts    {counts_file}")
     if opened.run:
         say(f"next      {command('report', model)}")
@@ -189,7 +181,7 @@ def results(
 ) -> dict[str, Any]:
     """Return everything that was measured, and what is needed to judge it or do it again."""
     from minirelu.runs.prepare import made_with
-    from minirelu.sparsity.summary import summary
+    from minirelu.sparsity.measures import summary
 
     return {
         **opened.facts,
@@ -198,6 +190,7 @@ def results(
         "tokens": counts.n_tokens,
         "sequences": counts.n_sequences,
         "batch_tokens": counts.batch_size_used,
+        "on_means": opened.config.activation.on_means,
         "loss": loss,
         "measures": summary(counts),
     }
@@ -210,7 +203,9 @@ def at_step(opened: Model) -> str:
     return f"step {opened.facts['step']}, after {opened.facts['training_tokens']:,} training tokens"
 
 
-def _print(numbers: dict[str, Any]) -> None:
+def _print(numbers: dict[str, Any], config: ModelConfig) -> None:
+    from minirelu.sparsity.measures import MEASURES, UNITS, what_on_means
+
     measures, tokens = numbers["measures"], numbers["tokens"]
     say(
         f"\nShares of each layer's units that are on; a batch is {numbers['batch_tokens']:,} "
@@ -218,28 +213,33 @@ def _print(numbers: dict[str, Any]) -> None:
         "those used in it and over all. Dormant: mean\nactivation at most 0.025 of the layer's. "
         f"Silent: never on in these {tokens:,} tokens.\n"
     )
-    say("  ".join(f"{text:>12}" for text in ("layer", *COLUMNS.values(), "silent units")))
-    for l, silent in enumerate(measures["silent_units"]):
-        cells = [_percent(measures[name][l]) for name in COLUMNS]
-        cells.append(f"{silent:,} of {measures['units'][l]:,}")
-        say("  ".join(f"{text:>12}" for text in (str(l), *cells)))
+    columns = [measure for measure in MEASURES.values() if measure.heading]
+    rows = [["layer", *(measure.heading for measure in columns)]]
+    for l, width in enumerate(config.mlp_widths):
+        cells = [
+            measure.text(measures[measure.name][l], digits=2)
+            + (f" of {width:,}" if measure.unit == UNITS else "")
+            for measure in columns
+        ]
+        rows.append([str(l), *cells])
+    for row in rows:
+        say("  ".join(f"{text:>12}" for text in row))
+    if sentence := what_on_means(config):
+        say(f"\n{sentence}")
     say(f"\nloss {numbers['loss']:.3f} nats per token")
     if min(tokens, numbers["batch_tokens"]) < 8192:
         say(f"(less than the 8,192 tokens of a full batch: {tokens:,})")
 
 
-def _percent(x: float | None) -> str:
-    return "none used" if x is None else f"{100 * x:.2f} %"
-
-
 def as_csv(numbers: dict[str, Any]) -> str:
     """A row per layer: where and when it was measured, and every measure."""
     measures = numbers["measures"]
-    where = {k: numbers[k] for k in ("model", "step", "training_tokens", "tokens", "batch_tokens")}
+    facts = ("model", "step", "training_tokens", "tokens", "batch_tokens", "on_means")
+    where = {name: numbers[name] for name in facts}
     where["corpus_sha256"] = numbers["corpus"]["sha256"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*where, "layer", *measures])
-    for l in range(len(measures["units"])):
+    for l in range(len(next(iter(measures.values())))):
         writer.writerow([*where.values(), l, *(values[l] for values in measures.values())])
     return text.getvalue()

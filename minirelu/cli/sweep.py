@@ -24,6 +24,7 @@ from minirelu.cli.train import stop_on_ctrl_c
 from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
+    from minirelu.sparsity.measures import Measure
     from minirelu.sweeps.running import Watching
     from minirelu.sweeps.sweep import Point, Sweep
 
@@ -236,29 +237,38 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
 
 
 def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
-    """Print the three measures by layer: mean over the seeds, and their range."""
-    measures = ("per_token", "per_sequence", "per_batch")
+    """Print measures by layer: mean over the seeds, and their range."""
+    from minirelu.sparsity.measures import report_measures, what_on_means
+
+    measures = report_measures()
     order = [tuple(point.values[field] for field in planned.vary) for point in planned.points()]
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[field] for field in planned.vary), []).append(row)
     say(
-        f"\nHidden units in use, % of each layer's: mean (and range) of {planned.seeds} seed(s); a "
+        f"\nHidden units in use, shares in %: mean (and range) of {planned.seeds} seed(s); a "
         f"batch is {', '.join(sorted({str(row['batch_tokens']) for row in rows}))} tokens\n"
     )
-    _say_row((*planned.vary, "layer"), [measure.replace("_", " ") for measure in measures])
+    _say_row((*planned.vary, "layer"), [m.heading or m.name for m in measures])
     for values, of_values in sorted(groups.items(), key=lambda group: order.index(group[0])):
         for l in sorted({row["layer"] for row in of_values}):
             of_layer = [row for row in of_values if row["layer"] == l]
-            _say_row((*values, l), [_range([100 * row[m] for row in of_layer]) for m in measures])
-    say()
+            _say_row((*values, l), [_range([row[m.name] for row in of_layer], m) for m in measures])
+    for sentence in dict.fromkeys(what_on_means(p.settings.model) for p in planned.points()):
+        say(sentence)
 
 
 def _say_row(names: tuple[Any, ...], cells: list[str]) -> None:
     say("  ".join([f"{name!s:>8}" for name in names] + [f"{cell:>19}" for cell in cells]))
 
 
-def _range(values: list[float]) -> str:
-    """'12.3 (11.9-12.8)'; a single value has no range."""
-    mean, low, high = sum(values) / len(values), min(values), max(values)
-    return f"{mean:.1f} ({low:.1f}-{high:.1f})" if len(values) > 1 else f"{mean:.1f}"
+def _range(values: list[float | None], measure: Measure) -> str:
+    """'12.3 (11.9-12.8)'; a single value has no range; '-' where nothing was measured."""
+    from minirelu.figures.runs import mean_and_range
+
+    mean, low, high = mean_and_range(values)
+    if mean is None:
+        return "-"
+    scale = 100 if measure.is_share else 1
+    text = f"{scale * mean:.1f}"
+    return text if len(values) == 1 else f"{text} ({scale * low:.1f}-{scale * high:.1f})"

@@ -219,18 +219,21 @@ def _train_with_progress(run: Run, stopping: threading.Event, unchecked: bool) -
 
 def _show_results(run: Run) -> None:
     """Print the table of layers, write the report, and name the next command."""
-    from minirelu.figures.usage_over_training import probes_of
     from minirelu.report.page import layer_rows
+    from minirelu.runs.run import probes_of
+    from minirelu.sparsity.measures import report_measures, what_on_means
 
     probe = probes_of(run)[-1]
     say(
         f"\nHidden units in use at step {probe['step']}: shares of each layer's units, a batch is "
-        f"{probe['batch_tokens']} tokens;\nlast, the share of a sequence's positions\n"
+        f"{probe['batch_tokens']} tokens;\nmedian used: at which share of a sequence's positions "
+        "the median used unit is on\n"
     )
-    columns = ("layer", "per token", "per sequence", "per batch", "median used unit is on at")
-    say("  ".join(f"{name:>12}" for name in columns))
-    for row in layer_rows(probe):
-        say("  ".join(f"{cell:>12}" for cell in row.values()))
+    columns = ("layer", *(measure.heading or measure.name for measure in report_measures()))
+    for row in (columns, *(row.values() for row in layer_rows(probe))):
+        say("  ".join(f"{cell:>12}" for cell in row))
+    if sentence := what_on_means(run.config):
+        say(f"\n{sentence}")
     say(f"\nvalidation loss {probe['val_loss']:.3f} nats per token")
     for name, nats in run.corpus["baselines"].items():
         say(

@@ -94,8 +94,9 @@ def draw_all(run: Run, folder: Path) -> dict[str, Path]:
     sentence that says so.
     """
     from minirelu.figures.style import not_drawn, save
+    from minirelu.runs.run import probes_of
 
-    usage_over_training.probes_of(run)  # without any, there is nothing to draw
+    probes_of(run)  # without any, there is nothing to draw
     pictures = {}
     for name, (draw, _) in FIGURES.items():
         try:

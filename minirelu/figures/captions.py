@@ -27,7 +27,7 @@ CAPTIONS: dict[str, str] = {
     "early": "The first 64 steps, every probe. If lines dip and come back, units fell silent on a "
     "whole sequence or batch and then returned: silence this early does not last.",
     "heatmap": "Rows are layers (first at the bottom), columns are probes, dark is 100 %; all "
-    "four maps have the same scale. Look for layers that leave their neighbours, and for columns "
+    "maps have the same scale. Look for layers that leave their neighbours, and for columns "
     "in which all layers change at once.",
     "fan": "For each layer, how often the units that a sequence uses are on in it: the median "
     "(dots), the middle half (dark) and nine in ten (light). A fan that closes at the bottom: "

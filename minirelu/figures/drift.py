@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from minirelu.errors import UserError, shown
 from minirelu.figures.panels import Data, figure_data, line, panel
-from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import step_x
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
 
 PROBE_TOKENS = 512  # a part of the probe is enough for means, and a report stays quick
 APART = 1.5  # steps at which it is measured, at least; the axis is logarithmic
@@ -46,7 +45,7 @@ def drift(runs: Sequence[Run]) -> Data:
         panels.append(panel(lines, x, y, title))
     n_tokens = sequences[:, 1:].size
     title = f"Drift over training, at the kept checkpoints, on {n_tokens} tokens of the probe"
-    return figure_data(title, panels, [facts(run)], columns=2)
+    return figure_data(title, panels, runs, columns=2)
 
 
 def spread(steps: list[int]) -> list[int]:

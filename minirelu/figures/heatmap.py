@@ -1,14 +1,15 @@
-"""Layer by training step: every measure at a glance."""
+"""Layer by training step: every share at a glance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from minirelu.figures.panels import Data, figure_data
-from minirelu.figures.runs import facts, probes_of
+from minirelu.errors import UserError, shown
+from minirelu.figures.panels import Data, figure_data, write_notes
 from minirelu.figures.style import house_style, short
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, measured, probes_of
+from minirelu.sparsity.measures import Measure, report_measures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,25 +18,37 @@ _MOST_TICKS = 16
 
 
 def heatmap(runs: Sequence[Run]) -> Data:
-    """Collect the four measures of every layer and probe: ``z`` is (L, probes)."""
+    """Collect every share of every layer and probe: ``z`` is (L, probes).
+
+    Only shares, as all maps have one scale; and only what the run has measured.
+    """
     (run,) = runs
-    probes = probes_of(run)
-    titles = {
-        "per_token": "on at a token: share of units",
-        "per_sequence": f"used in a sequence of {run.config.n_ctx} tokens: share of units",
-        "per_batch": f"used in a batch of {probes[-1]['batch_tokens']} tokens: share of units",
-        "median_in_sequence_used": "median used unit is on at: share of a sequence's positions",
-    }
+    probes, L = probes_of(run), run.config.n_layers
     panels = [
         {
-            "title": title,
+            "title": _title(measure, run.config.n_ctx, probes[-1]["batch_tokens"]),
             "steps": [p["step"] for p in probes],
             "tokens": [p["tokens"] for p in probes],
-            "z": [[p[measure][l] for p in probes] for l in range(run.config.n_layers)],
+            "z": [[measured(p, measure.name, L)[l] for p in probes] for l in range(L)],
         }
-        for measure, title in titles.items()
+        for measure in report_measures()
+        if measure.is_share and any(measure.name in p for p in probes)
     ]
-    return figure_data("Hidden units, layer by training step", panels, [facts(run)])
+    if not panels:
+        raise UserError(f"the probes of {shown(run.folder)} have no measure that is a share")
+    return figure_data("Hidden units, layer by training step", panels, runs)
+
+
+def _title(measure: Measure, n_ctx: int, batch_tokens: int) -> str:
+    """Say what is measured, and in what the number depends on how it was.
+
+    >>> from minirelu.sparsity.measures import MEASURES
+    >>> _title(MEASURES["per_batch"], 16, 256)
+    "units used in a batch (of 256 tokens): share of the layer's units"
+    """
+    sizes = {"n_ctx": f"n_ctx {n_ctx}", "batch": f"of {batch_tokens} tokens"}
+    known = ", ".join(sizes[what] for what in measure.must_share if what in sizes)
+    return f"{measure.what}{f' ({known})' if known else ''}: {measure.unit}"
 
 
 @house_style
@@ -49,7 +62,7 @@ def draw_heatmap(data: Data) -> Figure:
     height = max(1.1, 0.22 * n_layers)
     figure = Figure(figsize=(7.2, 1.4 + (height + 0.4) * len(panels)), layout="constrained")
     figure.suptitle(data["title"], x=0.01, ha="left", fontsize=12)
-    grid = figure.subplots(len(panels), 1, sharex=True)
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     stride = -(-n_probes // _MOST_TICKS)
     ticks = list(range(n_probes - 1, -1, -stride))[::-1]  # the last one always
     for axes, what in zip(grid, panels, strict=True):
@@ -69,4 +82,5 @@ def draw_heatmap(data: Data) -> Figure:
     top.set_xlabel("training tokens", fontsize=9)
     bar = figure.colorbar(image, ax=list(grid), aspect=40, pad=0.02)
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    write_notes(figure, data["notes"])
     return figure

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minirelu.figures.panels import Data, figure_data, line, panel
-from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.usage_over_training import MEDIAN, step_x
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
 
 # Percentile to its look; the fan is shaded from the first to the last, and within the inner two.
 _PERCENTILES = {
@@ -40,7 +39,7 @@ def fan(runs: Sequence[Run]) -> Data:
         ]
         panels.append(panel(lines, x, {**MEDIAN, "high": 1.04}, layer=(l, L)))
     title = "How steadily used units are on in a sequence"
-    return figure_data(title, panels, [facts(run)], columns=3)
+    return figure_data(title, panels, runs, columns=3)
 
 
 def reuse(runs: Sequence[Run]) -> Data:
@@ -66,4 +65,4 @@ def reuse(runs: Sequence[Run]) -> Data:
         for l in range(L)
     ]
     title = f"Units that a sequence has not used yet, at step {step}"
-    return figure_data(title, panels, [facts(run)], columns=3)
+    return figure_data(title, panels, runs, columns=3)

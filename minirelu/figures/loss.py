@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minirelu.figures.panels import Data, figure_data, line, panel
-from minirelu.figures.runs import (
-    Group,
-    check_comparable,
-    facts,
-    groups,
-    mean_and_range,
-    probes_of,
-)
+from minirelu.figures.runs import Group, check_comparable, groups, mean_and_range
 from minirelu.figures.usage_over_training import (
     SHARE,
     at_step,
@@ -22,7 +15,7 @@ from minirelu.figures.usage_over_training import (
     run_look,
     step_x,
 )
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
 
 
 def loss(runs: Sequence[Run], apart: bool = False) -> Data:
@@ -31,7 +24,7 @@ def loss(runs: Sequence[Run], apart: bool = False) -> Data:
     notes = check_comparable(runs, "val_loss") + repeated(together)
     x = step_x(runs)
     lines = _loss_lines(together, x)
-    return figure_data("Loss", [_panel(lines, x)], [facts(run) for run in runs], notes)
+    return figure_data("Loss", [_panel(lines, x)], runs, notes, of_units=False)
 
 
 def loss_and_use(runs: Sequence[Run]) -> Data:
@@ -43,7 +36,7 @@ def loss_and_use(runs: Sequence[Run]) -> Data:
         _panel(_loss_lines(together, x), x),
         panel(layer_lines(together, "per_token", x), x, SHARE),
     ]
-    return figure_data("Loss, and hidden units on at a token", panels, [facts(run)])
+    return figure_data("Loss, and hidden units on at a token", panels, runs)
 
 
 def _panel(lines: list[Data], x: Data) -> Data:

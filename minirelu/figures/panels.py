@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from minirelu.figures.runs import facts
 from minirelu.figures.style import (
     INK,
     LOOKS,
@@ -22,10 +23,13 @@ from minirelu.figures.style import (
     short,
     step_axis,
 )
+from minirelu.sparsity.measures import what_on_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from minirelu.runs.run import Run
 
 Data = dict[str, Any]
 
@@ -92,13 +96,22 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
 
 
 def figure_data(
-    title: str, panels: list[Data], runs: list[Data], notes: Sequence[str] = (), columns: int = 1
+    title: str,
+    panels: list[Data],
+    runs: Sequence[Run],
+    notes: Sequence[str] = (),
+    columns: int = 1,
+    of_units: bool = True,
 ) -> Data:
-    """Put a figure's data together; ``runs`` are those of :func:`minirelu.figures.runs.facts`."""
+    """Put a figure's data together, with the facts of its runs.
+
+    Where it is ``of_units``, its notes say what "on" means, if that is not exactly non-zero.
+    """
+    on_means = dict.fromkeys(what_on_means(run.config) for run in runs) if of_units else ()
     return {
         "title": title,
-        "notes": list(notes),
-        "runs": runs,
+        "notes": [*notes, *filter(None, on_means)],
+        "runs": [facts(run) for run in runs],
         "columns": columns,
         "panels": panels,
     }

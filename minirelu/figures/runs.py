@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minirelu.errors import UserError, command, printable, shown
-from minirelu.runs.run import Run
+from minirelu.errors import UserError, printable
+from minirelu.runs.run import Run, probes_of
+from minirelu.sparsity.measures import must_share
 
 # Settings that leave the course of a training as it is, but for chance or rounding.
 NO_MATTER = ("seed", "data_seed", "compute", "micro_batches", "probe_every", "snapshot_budget_gb")
-# What two runs must share for a measure to mean the same in both.
-_MUST_SHARE = {
-    "per_sequence": "n_ctx",
-    "per_batch": "batch",
-    "median_in_sequence_used": "n_ctx",
-    "val_loss": "text",
-}
+# What two runs may not share: see Measure.must_share.
 _IN_WORDS = {
     "n_ctx": "sequences of different length",
     "batch": "probes with batches of different size",
+    "tokens": "probes of different size",
     "text": "different texts or vocabularies",
 }
 
@@ -42,15 +38,12 @@ def open_runs(folders: Sequence[str | Path]) -> list[Run]:
     return runs
 
 
-def probes_of(run: Run) -> list[dict]:
-    """All probes of a run, or an error that says there are none."""
-    probes = run.probes()
-    if not probes:
-        raise UserError(
-            f"{shown(run.folder)} has no probes yet; train it: "
-            f"{command('train --resume', run.folder)}"
-        )
-    return probes
+class NotComparable(UserError):
+    """A measure means different things in these runs; ``why`` is what they do not share."""
+
+    def __init__(self, measure: str, why: list[str], runs: Sequence[Run]) -> None:
+        self.measure, self.why = measure, why
+        super().__init__(f"{measure} cannot be compared between {unlike_runs(why, runs)}")
 
 
 def name_of(run: Run) -> str:
@@ -66,6 +59,7 @@ def facts(run: Run) -> dict[str, Any]:
         "settings": run.settings.tables(),
         "made_with": run.made_with,
         "corpus_sha256": run.corpus["sha256"],
+        "on_means": run.config.activation.on_means,
         **{key: last[key] for key in ("step", "tokens", "probe_tokens", "batch_tokens")},
     }
 
@@ -119,10 +113,12 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def unlike(runs: Sequence[Run]) -> list[str]:
-    """Which of ``n_ctx``, ``batch`` (of the probe) and ``text`` these runs do not share."""
+    """Which of the things that a measure may depend on these runs do not share."""
+    last = [probes_of(run)[-1] for run in runs]
     shared = {
         "n_ctx": {run.config.n_ctx for run in runs},
-        "batch": {probes_of(run)[-1]["batch_tokens"] for run in runs},
+        "batch": {probe["batch_tokens"] for probe in last},
+        "tokens": {probe["probe_tokens"] for probe in last},
         "text": {
             (run.corpus["sha256"], run.settings.text.tokenizer, run.config.d_vocab) for run in runs
         },
@@ -140,16 +136,28 @@ def check_comparable(runs: Sequence[Run], measure: str) -> list[str]:
 
     Raises
     ------
-    UserError
+    NotComparable
         naming what differs.
     """
-    for what in (different := unlike(runs)):
-        if _MUST_SHARE.get(measure) == what:
-            raise UserError(
-                f"{measure} cannot be compared between runs with {_IN_WORDS[what]}: "
-                f"{', '.join(name_of(run) for run in runs)}"
-            )
+    different = unlike(runs)
+    if why := [what for what in different if what in must_share(measure)]:
+        raise NotComparable(measure, why, runs)
+    return not_alike(different)
+
+
+def not_alike(different: Iterable[str]) -> list[str]:
+    """Say what runs do not share, a sentence each.
+
+    >>> not_alike(["n_ctx"])
+    ['Not alike: sequences of different length.']
+    """
     return [f"Not alike: {_IN_WORDS[what]}." for what in different]
+
+
+def unlike_runs(different: Iterable[str], runs: Sequence[Run]) -> str:
+    """'runs with sequences of different length: small, wide'."""
+    words = " and ".join(_IN_WORDS[what] for what in different)
+    return f"runs with {words}: {', '.join(name_of(run) for run in runs)}"
 
 
 def mean_and_range(values: Sequence[float | None]) -> tuple[float | None, ...]:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from minirelu.figures.panels import Data, figure_data, line, panel
-from minirelu.figures.runs import facts, probes_of
 from minirelu.figures.style import short
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
 
 
 def rarefaction(runs: Sequence[Run]) -> Data:
@@ -38,7 +37,7 @@ def rarefaction(runs: Sequence[Run]) -> Data:
         y = {"label": "units seen", "percent": True, "low": 0, "high": 1.04}
         panels.append(panel(lines, x, y, layer=(l, L)))
     title = f"Units seen against tokens read, at step {step}"
-    return figure_data(title, panels, [facts(run)], columns=3)
+    return figure_data(title, panels, runs, columns=3)
 
 
 def frequencies(runs: Sequence[Run]) -> Data:
@@ -66,4 +65,4 @@ def frequencies(runs: Sequence[Run]) -> Data:
         y = {"label": "share of the layer's units", "percent": True, "low": 0}
         panels.append(panel(lines, x, y, layer=(l, L)))
     title = f"How often units fire, at step {step}: each bin twice as often as the one before"
-    return figure_data(title, panels, [facts(run)], columns=3)
+    return figure_data(title, panels, runs, columns=3)

@@ -7,21 +7,16 @@ from typing import Any
 
 from minirelu.errors import UserError
 from minirelu.figures.panels import Data, figure_data, line, panel
-from minirelu.figures.runs import (
-    check_comparable,
-    facts,
-    groups,
-    mean_and_range,
-    probes_of,
-)
+from minirelu.figures.runs import check_comparable, groups, mean_and_range
 from minirelu.figures.style import MOST_RUNS
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, measured, probes_of
+from minirelu.sparsity.measures import OF_POSITIONS, OF_UNITS
 
 EARLY_STEPS = 128  # what figures 2a and 2b show
 FIRST_STEPS = 64  # the close-up
-SHARE = {"label": "share of the layer's units", "percent": True, "low": 0}
+SHARE = {"label": OF_UNITS, "percent": True, "low": 0}
 SHARE_TO_ALL = {**SHARE, "high": 1.04}
-MEDIAN = {**SHARE, "label": "share of a sequence's positions"}
+MEDIAN = {**SHARE, "label": OF_POSITIONS}
 
 
 def fig1(runs: Sequence[Run], apart: bool = False) -> Data:
@@ -77,7 +72,7 @@ def _figure(
         notes = check_comparable(runs, measure)
     x = step_x(runs, scale)
     panels = [panel(layer_lines(together, measure, x, until), x, y) for measure, y in measures]
-    return figure_data(title, panels, [facts(run) for run in runs], notes + repeated(together))
+    return figure_data(title, panels, runs, notes + repeated(together))
 
 
 def repeated(together: Sequence[tuple[str, list[Run]]]) -> list[str]:
@@ -106,7 +101,10 @@ def layer_lines(
         steps, records = common_probes(runs, until)
         at = [at_step(rows[0], x) for rows in records]
         for l in range(n_layers):
-            values = [mean_and_range([row[measure][l] for row in rows]) for rows in records]
+            values = [
+                mean_and_range([measured(row, measure, n_layers)[l] for row in rows])
+                for rows in records
+            ]
             mean, low, high = zip(*values, strict=True)
             band = (low, high) if len(runs) > 1 else None
             lines.append(line(at, mean, (l, n_layers), look, name if many else "", band))

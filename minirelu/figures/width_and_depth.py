@@ -11,7 +11,6 @@ from minirelu.figures.runs import (
     Group,
     check_comparable,
     differing,
-    facts,
     groups,
     mean_and_range,
     name_of,
@@ -23,7 +22,7 @@ from minirelu.figures.usage_over_training import (
     repeated,
     run_look,
 )
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, measured
 
 
 class Sweep(NamedTuple):
@@ -55,7 +54,7 @@ def fig3(runs: Sequence[Run]) -> Data:
         panels.append(panel(lines, x, y, title))
     step = sweep.runs[0].settings.train.steps
     title = f"Hidden units in use by width, at step {step}"
-    return figure_data(title, panels, [facts(run) for run in sweep.runs], sweep.notes)
+    return figure_data(title, panels, sweep.runs, sweep.notes)
 
 
 def fig4(runs: Sequence[Run]) -> Data:
@@ -75,12 +74,12 @@ def fig4(runs: Sequence[Run]) -> Data:
     title = f"Hidden units used in a batch of {batch} tokens, by depth, at step {step}"
     # not from 0: the differences are small beside the shares
     panels = [panel(lines, x, {"label": SHARE["label"], "percent": True})]
-    return figure_data(title, panels, [facts(run) for run in sweep.runs], sweep.notes)
+    return figure_data(title, panels, sweep.runs, sweep.notes)
 
 
 def _last(group: Group, measure: str, l: int) -> list[float | None]:
     """What the runs of a group measured last, in one layer."""
-    return [run.probes()[-1][measure][l] for run in group.runs]
+    return [measured(run.probes()[-1], measure, run.config.n_layers)[l] for run in group.runs]
 
 
 def _sweep(runs: Sequence[Run], field: str, figure: str) -> Sweep:

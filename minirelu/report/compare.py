@@ -11,18 +11,19 @@ import numpy as np
 
 from minirelu.errors import UserError
 from minirelu.figures import KINDS
-from minirelu.figures.runs import check_comparable, facts, probes_of
+from minirelu.figures.runs import (
+    NotComparable,
+    check_comparable,
+    facts,
+    not_alike,
+    unlike,
+    unlike_runs,
+)
 from minirelu.figures.style import save
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, measured, probes_of
+from minirelu.sparsity.measures import MEASURES, report_measures, what_on_means
 from minirelu.sparsity.usage import first_and_last
 
-# The measures compared, and what they are shares of.
-MEASURES = {
-    "per_token": "units on at a token",
-    "per_sequence": "units used in a sequence",
-    "per_batch": "units used in a batch",
-    "median_in_sequence_used": "positions at which the median used unit is on",
-}
 OVERLAID = ("fig1", "fig5", "loss")
 
 
@@ -62,18 +63,27 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         result["notes"].append(
             f"Not alike: probed last at steps {', '.join(map(str, sorted(steps)))}."
         )
-    for measure in ("val_loss", *MEASURES):
+    left_out: dict[tuple[str, ...], list[str]] = {}  # why: which
+    for name in ("val_loss", *(measure.name for measure in report_measures())):
         try:
-            notes = check_comparable(runs, measure)
-        except UserError as e:
-            result["left_out"].append(str(e))
+            check_comparable(runs, name)
+        except NotComparable as e:
+            left_out.setdefault(tuple(e.why), []).append(name)
             continue
-        result["notes"] += [note for note in notes if note not in result["notes"]]
-        values = [probe[measure] for probe in last]
-        if measure == "val_loss":
+        if name == "val_loss":
+            values = [probe[name] for probe in last]
             result["val_loss"] = {"values": values, "minus_first": _minus(values)}
-        else:
-            result["measures"][measure] = measure_rows(values)
+        elif any(name in probe for probe in last):
+            result["measures"][name] = measure_rows(
+                [measured(p, name, run.config.n_layers) for p, run in zip(last, runs, strict=True)]
+            )
+    result["left_out"] = [
+        f"{', '.join(names)} cannot be compared between {unlike_runs(why, runs)}"
+        for why, names in left_out.items()
+    ]
+    said = {what for why in left_out for what in why}
+    result["notes"] += not_alike(what for what in unlike(runs) if what not in said)
+    result["notes"] += dict.fromkeys(filter(None, (what_on_means(run.config) for run in runs)))
     return result
 
 
@@ -132,6 +142,9 @@ def overlay(runs: Sequence[Run], folder: Path) -> tuple[dict[str, Path], dict[st
     for name in OVERLAID:
         try:
             data[name] = KINDS[name].data(runs, apart=True)
+        except NotComparable as e:  # why is said where the measures are compared
+            left_out.append(f"{name} is left out: {e.measure} cannot be compared")
+            continue
         except UserError as e:
             left_out.append(f"{name} is left out: {e}")
             continue
@@ -143,18 +156,22 @@ def table(result: dict[str, Any]) -> list[str]:
     """Lines of text: each measure by layer, a column for each run, and its difference.
 
     Shares are in %, their differences in percentage points; the ratio of the ends is a number.
+    What a run has not measured is "-".
     """
     letters = _letters(result)
     head = f"{letters[0]:>9}" + "".join(f"{x:>9}{x + '-A':>9}" for x in letters[1:])
     lines = []
-    for measure, rows in result["measures"].items():
-        lines += ["", f"{measure}: {MEASURES[measure]}, %", f"{'':14}{head}"]
-        for name, row in rows.items():
-            scale, digits = (1, 2) if name == "last / first" else (100, 1)
+    for name, rows in result["measures"].items():
+        measure = MEASURES[name]
+        unit = "%" if measure.is_share else measure.unit
+        lines += ["", f"{name}: {measure.what}, {unit}", f"{'':14}{head}"]
+        for label, row in rows.items():
+            in_percent = measure.is_share and label != "last / first"
+            scale, digits = (100, 1) if in_percent else (1, 2)
             cells = [_cell(row["values"][0], scale, digits)]
             for value, less in zip(row["values"][1:], row["minus_first"][1:], strict=True):
                 cells += [_cell(value, scale, digits), _cell(less, scale, digits, "+")]
-            lines.append(f"{name:14}" + "".join(f"{cell:>9}" for cell in cells))
+            lines.append(f"{label:14}" + "".join(f"{cell:>9}" for cell in cells))
     return lines
 
 

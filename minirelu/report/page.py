@@ -11,12 +11,12 @@ import jinja2
 
 from minirelu.errors import printable
 from minirelu.figures import FIGURES, draw_all
-from minirelu.figures.usage_over_training import probes_of
 from minirelu.model.generate import generate
 from minirelu.model.parameters import n_params
 from minirelu.report.units import as_json, script, unit_data
 from minirelu.runs.files import explained, write_text
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
+from minirelu.sparsity.measures import Measure, report_measures, what_on_means
 
 _SAMPLE_TOKENS = 120
 
@@ -70,7 +70,9 @@ def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> st
         facts=facts(run),
         settings=printable(run.settings.to_toml()),
         last=probes[-1],
+        measures=report_measures(),
         rows=layer_rows(probes[-1]),
+        on_means=what_on_means(run.config),
         baselines=run.corpus["baselines"],
         figures=figures,
         units=units,
@@ -137,15 +139,16 @@ def _reading(corpus: dict[str, Any]) -> str:
 
 
 def layer_rows(probe: dict[str, Any]) -> list[dict[str, str]]:
-    """Return one row per layer of a probe's measures, as text."""
+    """Return one row per layer of a probe's measures, as text; "-" where the run lacks one."""
 
-    def percent(x: float | None) -> str:
-        return "none used" if x is None else f"{100 * x:.1f} %"
+    def text(measure: Measure, l: int) -> str:
+        return measure.text(probe[measure.name][l]) if measure.name in probe else "-"
 
-    measures = ("per_token", "per_sequence", "per_batch", "median_in_sequence_used")
+    measures = report_measures()
+    n_layers = max((len(probe[m.name]) for m in measures if m.name in probe), default=0)
     return [
-        {"layer": str(l), **{m: percent(probe[m][l]) for m in measures}}
-        for l in range(len(probe["per_token"]))
+        {"layer": str(l), **{measure.name: text(measure, l) for measure in measures}}
+        for l in range(n_layers)
     ]
 
 

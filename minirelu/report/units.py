@@ -13,8 +13,7 @@ import numpy as np
 
 from minirelu.errors import printable
 from minirelu.figures.style import layer_colors
-from minirelu.figures.usage_over_training import probes_of
-from minirelu.runs.run import Run
+from minirelu.runs.run import Run, probes_of
 from minirelu.sparsity.contexts import Contexts, unit_contexts
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.lives import lives

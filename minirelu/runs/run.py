@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from minirelu.config import Config, ModelConfig, read_toml
-from minirelu.errors import UserError, one_line, printable, shown
+from minirelu.errors import UserError, command, printable, shown
 from minirelu.model.parameters import Parameters
 from minirelu.runs.checkpoint import checkpoint_steps, load_params
-from minirelu.runs.files import read_arrays, read_json
+from minirelu.runs.files import read_json
+from minirelu.runs.formats import check_metrics, read_counts
 from minirelu.sparsity.counts import UnitCounts
+from minirelu.sparsity.measures import Measure, probe_measures
 from minirelu.text.batches import open_tokens
 from minirelu.text.tokenizer import Tokenizer
 
 BASELINES = ("uniform", "unigram", "bigram")
-# What a probe's record has for each layer.
-MEASURES = ("per_token", "per_sequence", "per_batch")
-MEASURES += ("median_in_sequence_used", "median_in_sequence_all")
 
 
 class Run:
@@ -53,12 +53,13 @@ class Run:
         Raises
         ------
         ValueError
-            where there is no run, or its settings are damaged.
+            where there is no run, its settings are damaged, or a later version made it.
         """
         folder = Path(folder)
         file = folder / "config.toml"
         if not file.is_file():
             raise UserError(f"no run in {shown(folder.as_posix())}: it has no config.toml")
+        check_metrics(folder / "metrics.jsonl")  # before settings that only the later version has
         return cls(folder, Config.from_tables(read_toml(file), where=f"{shown(file)}: "))
 
     @property
@@ -164,6 +165,7 @@ class Run:
         A last line that a crash cut short is left out.
         """
         file = self.folder / "metrics.jsonl"
+        check_metrics(file)
         try:
             *lines, _ = file.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -185,16 +187,23 @@ class Run:
 
     def counts(self, step: int) -> UnitCounts:
         """Return the per-unit counts of the probe at a step."""
-        file = self.counts_file(step)
-        arrays = read_arrays(file)
-        try:
-            return UnitCounts.from_arrays(arrays, self.config)
-        except KeyError as e:
-            raise UserError(
-                f"{shown(file)} is damaged or of an earlier version: it has no {one_line(e)}"
-            ) from None
-        except (TypeError, ValueError) as e:
-            raise UserError(f"{shown(file)} is damaged: {one_line(e)}") from None
+        return read_counts(self.counts_file(step), self.config)
+
+
+def probes_of(run: Run) -> list[dict[str, Any]]:
+    """All probes of a run, or an error that says there are none."""
+    probes = run.probes()
+    if not probes:
+        raise UserError(
+            f"{shown(run.folder)} has no probes yet; train it: "
+            f"{command('train --resume', run.folder)}"
+        )
+    return probes
+
+
+def measured(probe: dict[str, Any], measure: str, n_layers: int) -> list[float | None]:
+    """Return a measure of a probe, layer by layer; None throughout where its record lacks it."""
+    return probe.get(measure, [None] * n_layers)
 
 
 def _check_record(record: dict[str, Any], n_layers: int) -> None:
@@ -203,7 +212,13 @@ def _check_record(record: dict[str, Any], n_layers: int) -> None:
     int(record["step"]), int(record["tokens"])
     if record["kind"] == "probe":
         int(record["probe_tokens"]), int(record["batch_tokens"])
-        for measure in MEASURES:
-            values = record[measure]
-            if len(values) != n_layers or not all(v is None or 0 <= v <= 1 for v in values):
-                raise ValueError(measure)
+        for measure in probe_measures():
+            # an earlier version may have written fewer measures
+            values = record.get(measure.name, [None] * n_layers)
+            if len(values) != n_layers or not all(v is None or _fits(v, measure) for v in values):
+                raise ValueError(measure.name)
+
+
+def _fits(value: float, measure: Measure) -> bool:
+    """Whether a number is one that a measure can have."""
+    return 0 <= value <= 1 if measure.is_share else math.isfinite(value)

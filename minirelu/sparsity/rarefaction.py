@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
 from minirelu.errors import UserError
 from minirelu.sparsity.counts import UnitCounts
@@ -87,6 +86,8 @@ def _expected_share(k: np.ndarray, N: int, n: np.ndarray) -> np.ndarray:
 
     All of the n must miss the k: C(N - k, n) / C(N, n), by the logarithms of the factorials.
     """
+    from scipy.special import gammaln  # slow to load, and the table of measures needs this file
+
     k, times = np.unique(k, return_counts=True)
     rest = N - k[:, None] - n
     possible = rest >= 0

@@ -16,7 +16,8 @@ from minirelu.errors import UserError, one_line, shown
 from minirelu.runs.checkpoint import checkpoint_steps
 from minirelu.runs.files import explained, locked, write_text
 from minirelu.runs.prepare import create_run, create_run_like, refuse_taken, same_text
-from minirelu.runs.run import MEASURES, Run
+from minirelu.runs.run import Run, measured
+from minirelu.sparsity.measures import probe_measures
 from minirelu.sweeps.sweep import Point, Sweep
 
 
@@ -124,8 +125,8 @@ def finished_runs(folder: Path, sweep: Sweep) -> list[tuple[Point, Run]]:
 def table(runs: list[tuple[Point, Run]]) -> list[dict[str, Any]]:
     """Return the last probes of finished runs: one row for each run and layer.
 
-    In a row are what varies, the seed, the layer, where the run has come to, the measures, and
-    what they depend on.
+    In a row are what varies, the seed, the layer, where the run has come to, the measures (None
+    where the run lacks one), and what they depend on.
     """
     rows = []
     for point, run in runs:
@@ -135,8 +136,10 @@ def table(runs: list[tuple[Point, Run]]) -> list[dict[str, Any]]:
         depends_on |= {"corpus_sha256": run.corpus["sha256"]}
         depends_on |= {f"{name}_version": versions.get(name) for name in ("minirelu", "numpy")}
         for l in range(run.config.n_layers):
-            measured = {name: probe[name][l] for name in MEASURES}
-            rows.append({**point.values, "layer": l, **reached, **measured, **depends_on})
+            row = {**point.values, "layer": l, **reached}
+            for measure in probe_measures():
+                row[measure.name] = measured(probe, measure.name, run.config.n_layers)[l]
+            rows.append(row | depends_on)
     return rows
 
 

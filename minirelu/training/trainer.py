@@ -18,10 +18,11 @@ from minirelu.compute import Workspace
 from minirelu.config import ModelConfig, TrainConfig
 from minirelu.errors import shown
 from minirelu.model.parameters import Parameters
-from minirelu.runs.files import explained, locked, remove_leftovers, write_arrays
+from minirelu.runs.files import explained, locked, remove_leftovers
+from minirelu.runs.formats import metrics_stamp, write_counts
 from minirelu.runs.run import Run
 from minirelu.sparsity.measure import measure
-from minirelu.sparsity.usage import in_sequence_percentile, usage
+from minirelu.sparsity.measures import probe_measures, summary
 from minirelu.text.batches import batch
 from minirelu.training.guard import not_finite
 from minirelu.training.interventions import parse_interventions
@@ -51,7 +52,7 @@ def train(
     ----------
     run : Run
     on_record : callable
-        called with every record that goes to ``metrics.jsonl``.
+        called with the record of every step and probe, as it goes to ``metrics.jsonl``.
     should_stop : callable
         asked after every step; if it says True, a checkpoint is saved and training ends.
     on_step : callable, optional
@@ -89,6 +90,8 @@ def train(
     ):
         remove_leftovers(run.folder)
         state = load(run, metrics)
+        if not metrics.tell():  # a new file, or one begun without a checkpoint: all is made again
+            write_record(metrics, metrics_stamp())
 
         def note(record: Record) -> None:
             write_record(metrics, record)
@@ -198,9 +201,7 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
     if not math.isfinite(loss):
         raise not_finite(run, state, tokens, loss)
     with explained(f"saving the counts of step {state.step}"):
-        write_arrays(run.counts_file(state.step), counts.to_arrays())
-
-    used = usage(counts)
+        write_counts(run.counts_file(state.step), counts)
     return {
         "kind": "probe",
         "step": state.step,
@@ -208,11 +209,7 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
         "val_loss": loss,
         "probe_tokens": counts.n_tokens,
         "batch_tokens": counts.batch_size_used,
-        "per_token": used.per_token.tolist(),
-        "per_sequence": used.per_sequence.tolist(),
-        "per_batch": used.per_batch.tolist(),
-        "median_in_sequence_used": in_sequence_percentile(counts, 50, over="used").tolist(),
-        "median_in_sequence_all": in_sequence_percentile(counts, 50, over="all").tolist(),
+        **summary(counts, probe_measures()),
     }
 
 

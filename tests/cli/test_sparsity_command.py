@@ -14,7 +14,7 @@ from minirelu.interop.opt import write_opt
 from minirelu.runs.files import read_arrays
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measure import measure
-from minirelu.sparsity.summary import summary
+from minirelu.sparsity.measures import summary
 from minirelu.text.batches import consecutive, open_tokens
 
 

@@ -65,7 +65,10 @@ def test_what_cannot_be_compared_is_left_out_and_said(finished_run, tmp_path, pa
     result = compare([pair[0], other])
     assert set(result["measures"]) == {"per_token", "per_batch"} and result["val_loss"] is None
     said = "\n".join(result["left_out"])
-    assert "per_sequence cannot be compared" in said and "different texts or vocab" in said
+    assert (
+        "per_sequence, median_in_sequence_used cannot be compared" in said
+        and "different texts or vocab" in said
+    )
     (tmp_path / "out").mkdir()
     pictures, _, left_out = overlay([pair[0], other], tmp_path / "out")
     assert list(pictures) == ["fig1", "fig5"]

@@ -19,9 +19,9 @@ from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.dormancy import dormancy_scores, dormant_share
 from minirelu.sparsity.drift import drift
 from minirelu.sparsity.frequency import firing_frequency, in_sequence_distribution
+from minirelu.sparsity.measures import summary
 from minirelu.sparsity.rarefaction import chao1, rarefaction
 from minirelu.sparsity.reuse import aggregated_sparsity
-from minirelu.sparsity.summary import summary
 from minirelu.sparsity.usage import first_and_last, in_sequence_percentile, level_ratios
 
 F = 7
@@ -168,7 +168,7 @@ def test_a_unit_on_at_one_token_only():
     assert found["per_batch"] == [pytest.approx(1 / 7)]
     assert found["silent_units"] == [6] and found["units"] == [7]
     assert found["p95_in_sequence_used"] == [pytest.approx(1 / 3)]  # of the one sequence
-    assert found["p50_in_sequence_all"] == [0]
+    assert found["median_in_sequence_all"] == [0]
     assert found["dormant_share"] == [pytest.approx(6 / 7)]
 
 
@@ -237,7 +237,7 @@ def test_the_page_of_measures_names_them_all():
     for name in summary(counts):
         if name != "units" and not name.startswith("p"):
             assert f"`{name}`" in text, name
-    for name in ("p50_in_sequence_used", "p50_in_sequence_all", "firing_frequency", "rarefaction",
+    for name in ("p5_in_sequence_used", "p5_in_sequence_all", "firing_frequency", "rarefaction",
                  "in_sequence_distribution", "aggregated_sparsity", "drift"):  # fmt: skip
         assert f"`{name}`" in text, name
     for link in re.findall(r"\]\((\.\./[^)]+)\)", text):
