@@ -8,9 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
 
+from minirelu.kernels.cache import cache_folder
 from minirelu.threads import most_threads, n_threads
 
 # Sums may be taken in another order (vector registers need that), products and sums contracted,
@@ -25,14 +26,29 @@ BLOCK = 256
 TILE = 512
 
 
+# All kernels, as the plain Python functions that they are before they are compiled.
+KERNELS: list[Callable[..., Any]] = []
+
+
 def serial(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that one thread runs, and that leaves the others free meanwhile."""
-    return njit(cache=True, nogil=True, fastmath=SAFE, error_model="numpy")(kernel)
+    return _compile(kernel, nogil=True)
 
 
 def part(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that becomes a part of the kernels that use it."""
-    return njit(cache=True, forceinline=True, fastmath=SAFE, error_model="numpy")(kernel)
+    return _compile(kernel, forceinline=True)
+
+
+def _compile(kernel: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+    KERNELS.append(kernel)
+    folder, users_own = cache_folder(), numba.config.CACHE_DIR
+    options |= {"cache": folder is not None}
+    numba.config.CACHE_DIR = str(folder or "")  # read by njit now, and never again
+    try:
+        return numba.njit(fastmath=SAFE, error_model="numpy", **options)(kernel)
+    finally:
+        numba.config.CACHE_DIR = users_own
 
 
 def parallel(kernel: Callable[..., Any]) -> Callable[..., None]:

@@ -2,9 +2,6 @@
 
 Numba calls the C library's ``exp`` one number at a time, and softmax takes 25 million of them in
 a training step of preset ``small``.
-
-Numba does not notice a change of this file in the kernels that use it: after one, remove
-``__pycache__`` here.
 """
 
 from __future__ import annotations

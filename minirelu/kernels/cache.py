@@ -1,0 +1,54 @@
+"""Where compiled kernels are kept on disk: in a folder for one state of all their source.
+
+Numba compiles a kernel again when the file has changed in which the kernel stands. It does not
+notice a change in another file, of a constant like ``BLOCK`` or a helper like ``exp``, although the
+old value is part of the machine code. So the digest of every file here names the folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import numba
+from numba.misc.appdirs import AppDirs
+
+KERNELS_FOLDER = Path(__file__).resolve().parent
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Return the folder for the kernels as they are now, made if need be; None without a place.
+
+    It lies in ``NUMBA_CACHE_DIR`` where that is set, else beside the source, else, where that
+    cannot be written to, in the user's own cache. Folders of earlier states are removed.
+    """
+    # several copies of the source may share a place
+    copy = f"minirelu-{hashlib.sha256(str(KERNELS_FOLDER).encode()).hexdigest()[:8]}-"
+    places = [KERNELS_FOLDER / "__pycache__", Path(AppDirs("minirelu", False).user_cache_dir)]
+    if numba.config.CACHE_DIR:
+        places.insert(0, Path(numba.config.CACHE_DIR))
+    for place in places:
+        folder = place / (copy + source_digest(KERNELS_FOLDER)[:12])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        for earlier in place.glob(copy + "*"):
+            if earlier != folder:
+                shutil.rmtree(earlier, ignore_errors=True)
+        return folder
+    return None
+
+
+def source_digest(folder: Path) -> str:
+    """Return a digest of all Python files in a folder, whatever ends their lines."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        source = file.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{file.name} {len(source)}\n".encode() + source)
+    return digest.hexdigest()
