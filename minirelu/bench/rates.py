@@ -13,6 +13,7 @@ from minirelu.compute import Workspace
 from minirelu.kernels import adam as adam_kernel
 from minirelu.kernels import dense_mlp as dense
 from minirelu.kernels import sparse_mlp as sparse
+from minirelu.kernels.activations import RELU
 from minirelu.kernels.attention import (
     attention_backward_kernel,
     attention_forward_kernel,
@@ -46,7 +47,7 @@ def kernel_rates(d_mlp: int = 8192, share_on: float = 0.05, rounds: int = 5) -> 
     y, dx = (np.zeros((N, C), f32) for _ in range(2))
     dW_in, dW_out = (np.zeros((F, C), f32) for _ in range(2))
     values, dpre = (np.zeros((blocks, F * BLOCK + 1), f32) for _ in range(2))
-    post = np.zeros_like(values)
+    post, no_slope = np.zeros_like(values), np.zeros((blocks, 0), f32)
     start, token = np.zeros((blocks, F + 1), np.int32), np.zeros(values.shape, np.uint16)
     db_part, tiles, groups = np.zeros((blocks, F), f32), n_blocks(F, TILE), n_blocks(F, GROUP)
     q, k, v, z, dz, dq, dk, dv = np.random.default_rng(1).standard_normal((8, N, C), dtype=f32)
@@ -56,19 +57,19 @@ def kernel_rates(d_mlp: int = 8192, share_on: float = 0.05, rounds: int = 5) -> 
     scale = np.ones(N, f32)
     calls = {
         "dense forward": lambda: dense.dense_forward_kernel(
-            blocks, x, W_in, b_in, W_out, y, post, scratch=scratch
+            blocks, RELU, x, W_in, b_in, W_out, y, post, no_slope, scratch=scratch
         ),
         "dense, one weight's gradient": lambda: dense.units_times_tokens(
             tiles, post, dy, dW_out, scratch=scratch
         ),
         "dense backward to x": lambda: dense.dense_backward_kernel(
-            blocks, dy, W_in, W_out, post, dx, db_part, scratch=scratch
+            blocks, RELU, f32(0), dy, W_in, W_out, post, no_slope, dx, db_part, scratch=scratch
         ),
         "sparse forward": lambda: sparse.sparse_forward_kernel(
-            blocks, x, W_in, b_in, W_out, y, start, token, values, scratch=scratch
+            blocks, RELU, x, W_in, b_in, W_out, y, start, token, values, scratch=scratch
         ),
         "sparse backward to x": lambda: sparse.sparse_backward_tokens(
-            blocks, dy, W_in, W_out, start, token, values, dpre, dx
+            blocks, RELU, f32(0), dy, W_in, W_out, start, token, values, dpre, dx
         ),
         "sparse, weights' gradients": lambda: sparse.sparse_backward_units(
             groups, dy, x, start, token, values, dpre, dW_in, db_part[0], dW_out

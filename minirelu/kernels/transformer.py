@@ -25,9 +25,9 @@ from minirelu.kernels.dense_mlp import units_times_tokens
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
 from minirelu.kernels.watching import watch
-from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 from minirelu.model.unit_activity import UnitActivity
+from minirelu.kernels.workspace import Workspace
 from minirelu.threads import own_threads
 
 Array = np.ndarray
@@ -48,18 +48,40 @@ def loss_and_grads(
     tokens: Array,
     targets: Array,
     config: ModelConfig,
-    mlp: str,
+    compute: str,
     ws: Workspace,
     grads: Parameters,
     l1: float = 0.0,
 ) -> tuple[float, float]:
-    """See :func:`minirelu.loss_and_grads`; every number of ``grads`` is overwritten."""
-    mlp_route.check_route(mlp)
+    """Fill ``grads`` with the gradient of the cross-entropy and the penalty together.
+
+    Parameters
+    ----------
+    compute : {"auto", "dense", "sparse"}
+        route of the MLPs.
+    grads : Parameters
+        every number is overwritten.
+    l1 : float
+        weight of the penalty.
+
+    Returns
+    -------
+    cross_entropy : float
+        mean over the tokens, in nats.
+    penalty : float
+        ``l1`` times the mean over the tokens of a layer's sum of ``abs(hook_post)``, summed over
+        the layers.
+    """
+    mlp_route.check_route(compute, config.act_fn)
+    penalty = 0.0
     with own_threads():
-        saved = forward(params, tokens, config, mlp, ws)
+        saved = forward(params, tokens, config, compute, ws)
         nats = loss_forward(params, targets, saved, ws)
-        backward(params, saved, config, ws, grads)
-    return float(nats.mean(dtype=np.float64)), 0.0
+        if l1:
+            for kept, F in zip(saved.mlps, config.mlp_widths, strict=True):
+                penalty += l1 * mlp_route.sum_of_sizes(kept, tokens.size, F) / tokens.size
+        backward(params, saved, config, ws, grads, l1)
+    return float(nats.mean(dtype=np.float64)), penalty
 
 
 def evaluate(
@@ -67,7 +89,7 @@ def evaluate(
     tokens: Array,
     targets: Array,
     config: ModelConfig,
-    mlp: str,
+    compute: str,
     ws: Workspace,
 ) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
@@ -83,11 +105,12 @@ def evaluate(
     activity: list[UnitActivity] = []
 
     def count(kept: mlp_route.Kept) -> None:
-        activity.append(watch(kept, B, T, config.mlp_widths[len(activity)]))
+        activity.append(watch(kept, B, T, config.mlp_widths[len(activity)], off))
 
-    mlp_route.check_route(mlp)
+    mlp_route.check_route(compute, config.act_fn)
+    off = config.activation.off
     with own_threads():
-        saved = forward(params, tokens, config, mlp, ws, count)
+        saved = forward(params, tokens, config, compute, ws, count)
         nats = loss_forward(params, targets, saved, ws)
     return nats.reshape(B, T).copy(), activity
 
@@ -96,7 +119,7 @@ def forward(
     params: Parameters,
     tokens: Array,
     config: ModelConfig,
-    mlp: str,
+    compute: str,
     ws: Workspace,
     watch: Callable[[mlp_route.Kept], None] | None = None,
 ) -> Saved:
@@ -152,8 +175,9 @@ def forward(
         x = array(f"resid {l if watch is None else l % 2}")
         np.add(s["resid_mid"], bias(block + "mlp.b_out", C), out=x)
         kept = mlp_route.mlp_forward(
-            s["ln2"], mlp_params(params, l, bias), x, mlp, ws, here + "mlp"
-        )
+            s["ln2"], mlp_params(params, l, bias), x, compute, ws, here + "mlp",
+            config.act_fn, config.act_k,
+        )  # fmt: skip
         if watch is not None:
             watch(kept)
         else:
@@ -181,16 +205,21 @@ def loss_forward(params: Parameters, targets: Array, saved: Saved, ws: Workspace
 
 
 def backward(
-    params: Parameters, saved: Saved, config: ModelConfig, ws: Workspace, grads: Parameters
+    params: Parameters,
+    saved: Saved,
+    config: ModelConfig,
+    ws: Workspace,
+    grads: Parameters,
+    l1: float = 0.0,
 ) -> None:
-    """From the loss to every parameter: the forward, read upwards."""
+    """From the loss and the penalty to every parameter: the forward, read upwards."""
     (B, T), C = saved.tokens.shape, config.d_model
     N, dtype, blocks = B * T, params.dtype, n_blocks(B * T)
 
     def array(name: str, *shape: int) -> Array:
         return ws.array(name, shape or (N, C), dtype)
 
-    def grad(name: str, size: int) -> Array:  # of a bias, which the model may not have
+    def grad(name: str, size: int) -> Array:  # of a bias, which the model may lack
         return grads[name] if name in grads else array(f"no gradient {size}", size)
 
     def norm_backward(dy: Array, x: Array, scale: Array, name: str, dx: Array) -> None:
@@ -226,11 +255,11 @@ def backward(
 
     for l in reversed(range(config.n_layers)):
         block, s = f"blocks.{l}.", saved.layers[l]
-        # x = x + relu_mlp(layernorm(x)): the gradient goes both ways and meets again
+        # x = x + mlp(layernorm(x)): the gradient goes both ways and meets again
         g = {name: grads[f"{block}mlp.{name}"] for name in ("W_in", "W_out")}
         g["b_in"] = grad(block + "mlp.b_in", config.mlp_widths[l])
         p = {name: params[f"{block}mlp.{name}"] for name in ("W_in", "W_out")}
-        mlp_route.mlp_backward(dx, s["ln2"], p, saved.mlps[l], dnormalized, g, ws)
+        mlp_route.mlp_backward(dx, s["ln2"], p, saved.mlps[l], dnormalized, g, ws, l1)
         np.add.reduce(dx, axis=0, out=grad(block + "mlp.b_out", C))
         norm_backward(dnormalized, s["resid_mid"], s["scale2"], block + "ln2", dx)
 
@@ -253,13 +282,17 @@ def backward(
 def mlp_params(
     params: Parameters, l: int, bias: Callable[[str, int], Array]
 ) -> Mapping[str, Array]:
-    """The MLP's weights of layer l, with a bias of 0 where the model has none."""
+    """The MLP's weights of layer l, with a bias of 0 where the model lacks one."""
     block = f"blocks.{l}.mlp."
     W_in, W_out = params[block + "W_in"], params[block + "W_out"]
     return {"W_in": W_in, "b_in": bias(block + "b_in", len(W_in)), "W_out": W_out}
 
 
-def _scatter_add(dx, tokens, dW_E):  # (N, C), (N,), (V, C)
+def _scatter_add(
+    dx,  # (N, C)
+    tokens,  # (N,)
+    dW_E,  # (V, C)
+):
     """Each row of ``dW_E`` collects the gradient of every place its token was used in."""
     for n in range(tokens.size):
         for c in range(dx.shape[1]):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirelu.errors import UserError
-from minirelu.kernels import dense_mlp, mlp_route, sparse_mlp
+from minirelu.kernels import mlp_route
 from minirelu.kernels.watching import watch
 from minirelu.kernels.workspace import Workspace
 from minirelu.model.mlp import mlp_backward, mlp_forward
