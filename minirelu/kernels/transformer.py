@@ -25,9 +25,9 @@ from minirelu.kernels.dense_mlp import units_times_tokens
 from minirelu.kernels.layernorm import layernorm_backward_kernel, layernorm_forward_kernel
 from minirelu.kernels.linear import linear_backward_kernel, linear_forward_kernel
 from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.parameters import Parameters
 from minirelu.model.unit_activity import UnitActivity
-from minirelu.kernels.workspace import Workspace
 from minirelu.threads import own_threads
 
 Array = np.ndarray
