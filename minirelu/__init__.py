@@ -29,7 +29,7 @@ _HOME = {
     "backward": "minirelu.model.transformer",
     "loss_and_grads": "minirelu.compute",
     "cross_entropy": "minirelu.model.cross_entropy",
-    "generate": "minirelu.model.generate",
+    "generate": "minirelu.generation",
     "UnitCounts": "minirelu.sparsity.counts",
     "usage": "minirelu.sparsity.usage",
     "in_sequence_percentile": "minirelu.sparsity.usage",
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from minirelu.config import Config, ModelConfig, TextConfig, TrainConfig
     from minirelu.errors import UserError
     from minirelu.model.cross_entropy import cross_entropy
-    from minirelu.model.generate import generate
+    from minirelu.generation import generate
     from minirelu.model.parameters import Parameters, init_params, n_params
     from minirelu.model.transformer import backward, forward
     from minirelu.runs.branch import branch

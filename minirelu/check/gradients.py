@@ -24,7 +24,7 @@ from minirelu.model.embedding import (
     unembedding_backward,
     unembedding_forward,
 )
-from minirelu.model.generate import Cache, forward_cached
+from minirelu.generation import Cache, forward_cached
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
 from minirelu.model.linear import linear_backward, linear_forward
 from minirelu.model.mlp import l1_penalty, mlp_backward, mlp_forward
@@ -239,4 +239,4 @@ def cache_rows() -> Iterator[Row]:
     cache = Cache(config, 2, np.dtype(np.float64))
     parts = [forward_cached(params, tokens[:, i : i + 1], config, cache) for i in range(9)]
     error = relative_error(np.concatenate(parts, axis=1), forward(params, tokens, config)[0])
-    yield Row("cache of sample", "logits", error, 1e-12, "model/generate.py, model/attention.py")
+    yield Row("cache of sample", "logits", error, 1e-12, "generation.py, model/attention.py")

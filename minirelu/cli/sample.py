@@ -34,7 +34,7 @@ def sample(
       minirelu sample runs/small --prompt "import " --temperature 0 --tokens 50
     """
     from minirelu.errors import UserError
-    from minirelu.model.generate import generate
+    from minirelu.generation import generate
     from minirelu.runs.run import Run
 
     for name, value in (("tokens", tokens), ("seed", seed)):

@@ -11,7 +11,7 @@ import jinja2
 
 from minirelu.errors import printable
 from minirelu.figures import FIGURES, draw_all
-from minirelu.model.generate import generate
+from minirelu.generation import generate
 from minirelu.model.parameters import n_params
 from minirelu.report.units import as_json, script, unit_data
 from minirelu.runs.files import explained, write_text

@@ -7,7 +7,7 @@ import pytest
 from helpers import random_params, random_tokens
 
 import minirelu as mr
-from minirelu.model.generate import Cache, forward_cached
+from minirelu.generation import Cache, forward_cached
 
 
 @pytest.mark.parametrize("bias", [True, False])
