@@ -138,18 +138,23 @@ def overlay(runs: Sequence[Run], folder: Path) -> tuple[dict[str, Path], dict[st
     folder : Path
         exists.
     """
-    pictures, data, left_out = {}, {}, []
+    pictures, data = {}, {}
+    left_out: dict[str, list[str]] = {}  # why: which
     for name in OVERLAID:
         try:
             data[name] = KINDS[name].data(runs, apart=True)
-        except NotComparable as e:  # why is said where the measures are compared
-            left_out.append(f"{name} is left out: {e.measure} cannot be compared")
+        except NotComparable as e:  # compare says why
+            left_out.setdefault(f"{e.measure} cannot be compared", []).append(name)
             continue
         except UserError as e:
-            left_out.append(f"{name} is left out: {e}")
+            left_out.setdefault(str(e), []).append(name)
             continue
         pictures[name] = save(KINDS[name].draw(data[name]), folder / name)
-    return pictures, data, left_out
+    sentences = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out: {why}"
+        for why, names in left_out.items()
+    ]
+    return pictures, data, sentences
 
 
 def table(result: dict[str, Any]) -> list[str]:
