@@ -85,10 +85,13 @@ def _add_penalty(
     first,  # of the numbers to do
     stop,  # the one after the last
 ):
-    """Add the derivative of ``l1 * abs(post)``: ``l1`` with the sign of ``post``, and 0 at 0."""
+    """Add the derivative of ``l1 * abs(post)``: ``l1`` with the sign of ``post``.
+
+    At 0 it is 0, and of a NaN it is one.
+    """
     zero = d.dtype.type(0)
     for i in range(first, stop):
-        d[i] += l1 if post[i] > zero else -l1 if post[i] < zero else zero
+        d[i] += l1 if post[i] > zero else -l1 if post[i] < zero else post[i]
 
 
 activate, undo_activation = part(_activate), part(_undo_activation)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from helpers import ODD, random_params, random_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlp_cases import ROUTES
 from numba import njit
 
 import minirelu as mr
@@ -18,8 +21,10 @@ from minirelu.kernels.attention import (
     scratch_size,
 )
 from minirelu.kernels.exp import exp
-from minirelu.kernels.workspace import Workspace
+from minirelu.kernels.mlp_route import plain_post
 from minirelu.model.attention import attention_backward, attention_forward
+from minirelu.model.unit_activity import unit_activity
+from minirelu.kernels.workspace import Workspace
 from minirelu.sparsity.measure import measure
 from minirelu.threads import most_threads, set_threads
 
@@ -108,7 +113,7 @@ def test_huge_logits_are_safe():
 def test_a_nan_in_any_weight_reaches_the_loss(name):
     params, tokens = random_params(ODD, dtype=np.float32), random_tokens(ODD, 2, 9)
     params[name][...] = np.nan
-    for mlp in ("dense", "sparse", "reference"):
+    for mlp in ("dense", "sparse", "numpy"):
         with np.errstate(all="ignore"):
             assert np.isnan(mr.loss_and_grads(params, tokens, tokens, ODD, compute=mlp)[0])
 
@@ -129,6 +134,76 @@ def test_same_bits_with_one_thread_and_two(mlp):
     for loss, grads in results[1:]:
         assert loss == results[0][0]
         np.testing.assert_array_equal(grads.flat, results[0][1].flat)
+
+
+def with_act_fn(config: mr.ModelConfig, act_fn: str) -> mr.ModelConfig:
+    return dataclasses.replace(config, act_fn=act_fn, act_k=5)
+
+
+def by_kernels(params, tokens, targets, config, compute, l1):
+    grads = mr.Parameters(config, params.dtype)
+    given = (params, tokens, targets, config, compute, Workspace(), grads)
+    return kernels.loss_and_grads(*given, l1), grads
+
+
+@pytest.mark.parametrize("act_fn, compute", ROUTES)
+@pytest.mark.parametrize("l1", [0, 0.02])
+def test_a_step_s_gradient_is_the_slope_of_cross_entropy_and_penalty(act_fn, compute, l1):
+    config = with_act_fn(ODD, act_fn)
+    params, tokens, targets = (random_params(config), *random_tokens(config, 6, 9).reshape(2, 3, 9))
+    _, grads = by_kernels(params, tokens, targets, config, compute, l1)
+    direction = np.random.default_rng(1).normal(size=params.flat.size)
+    eps, start, sums = 1e-6, params.flat.copy(), []
+    for sign in (1, -1):
+        params.flat[:] = start + sign * eps * direction
+        (cross_entropy, penalty), _ = by_kernels(params, tokens, targets, config, compute, l1)
+        assert (penalty > 0) == (l1 > 0)
+        sums.append(cross_entropy + penalty)
+    slope = (sums[0] - sums[1]) / (2 * eps)
+    assert grads.flat @ direction == pytest.approx(slope, rel=1e-6)
+
+
+def test_the_penalty_is_the_mean_over_tokens_of_each_layer_s_sum():
+    params, tokens = random_params(ODD), random_tokens(ODD, 3, 9)
+    _, acts = mr.forward(params, tokens, ODD)
+    sizes = [np.abs(acts[f"blocks.{l}.mlp.hook_post"]).sum(axis=-1).mean() for l in range(2)]
+    for compute in ("dense", "sparse"):
+        (_, penalty), _ = by_kernels(params, tokens, tokens, ODD, compute, l1=0.25)
+        assert penalty == pytest.approx(0.25 * sum(sizes), rel=1e-13)
+
+
+@pytest.mark.parametrize("act_fn, compute", ROUTES)
+def test_same_bits_with_a_penalty_with_one_thread_and_two(act_fn, compute):
+    if most_threads() < 2:
+        pytest.skip("needs two threads")
+    config = mr.ModelConfig(
+        2, 2, 32, 600, n_ctx=128, d_vocab=700, init="nanodo", act_fn=act_fn, act_k=30
+    )
+    params, tokens = mr.init_params(config), random_tokens(config, 8, 128)
+    results = []
+    try:
+        for threads in (1, 2):
+            set_threads(threads)
+            losses, grads = by_kernels(params, tokens, tokens, config, compute, l1=1e-3)
+            results.append((losses, grads.flat.tobytes()))
+    finally:
+        set_threads(None)
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("act_fn, compute", ROUTES)
+def test_the_pass_without_a_backward_watches_what_counts_as_on(act_fn, compute):
+    config = with_act_fn(ODD, act_fn)
+    params, tokens = random_params(config), random_tokens(config, 3, 9)
+    nats, activity = kernels.evaluate(params, tokens, tokens, config, compute, Workspace())
+    (cross_entropy, _), _ = by_kernels(params, tokens, tokens, config, compute, l1=0)
+    assert nats.mean() == pytest.approx(cross_entropy, rel=1e-12)
+    off, ws = config.activation.off, Workspace()
+    saved = kernels.forward(params, tokens, config, compute, ws)
+    for kept, found in zip(saved.mlps, activity, strict=True):
+        expected = unit_activity(plain_post(kept, 27, 37).reshape(3, 9, 37), off)
+        for name in ("on", "first", "total"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_a_workspace_changes_nothing_but_the_memory():
@@ -165,7 +240,7 @@ def test_measure_is_the_reference_s_count(mlp):
     config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
     params, sequences = random_params(config), random_tokens(config, 7, 21)
     counts, loss = measure(params, sequences, config, mlp)
-    reference, reference_loss = measure(params, sequences, config, "reference")
+    reference, reference_loss = measure(params, sequences, config, "numpy")
     assert loss == pytest.approx(reference_loss, rel=1e-12)
     for name, array in reference.to_arrays().items():
         off = 147 if name.startswith("total") else 0  # a value may round to the next 2**-20
