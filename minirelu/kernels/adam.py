@@ -14,9 +14,23 @@ BLOCK = 1 << 17
 
 
 def _adam_step(
-    block, p, g, m, v, g_scale, lr, beta1, new1, beta2, new2, eps, decay, correct1, correct2
-):  # fmt: skip
-    """Update ``p, m, v`` in place; all scalars have the dtype of ``p``, new is 1 - beta."""
+    block,  # which BLOCK of the parameters
+    p,  # (n,), the parameters
+    g,  # (n,)
+    m,  # (n,)
+    v,  # (n,)
+    g_scale,  # what the gradient is multiplied with, to clip it
+    lr,
+    beta1,
+    new1,  # 1 - beta1
+    beta2,
+    new2,  # 1 - beta2
+    eps,
+    decay,  # 0 for no weight decay
+    correct1,  # 1 - beta1**step
+    correct2,  # 1 - beta2**step
+):
+    """Update ``p, m, v`` in place; all scalars have the dtype of ``p``."""
     lo, hi = block * BLOCK, min(p.size, (block + 1) * BLOCK)
     p, g, m, v = p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]
     for i in range(p.size):
@@ -27,7 +41,11 @@ def _adam_step(
         p[i] -= lr * (step + decay * p[i])
 
 
-def _sums_of_squares(block, g, partial):  # -, (n,), (blocks,) float64
+def _sums_of_squares(
+    block,  # which BLOCK of the numbers
+    g,  # (n,)
+    partial,  # (blocks,) float64
+):
     """Add up g*g in float64, so that no sum overflows or loses small terms."""
     g = g[block * BLOCK : (block + 1) * BLOCK]
     total = 0.0

@@ -26,29 +26,48 @@ def scratch_size(T: int, D: int) -> int:
     return 7 * T * D + 2 * QUERIES + QUERIES * D + 2 * QUERIES * T
 
 
-def _gather(a, row, h, factor, rows):  # (N, C) -> (n, D): head h, from this row on
+def _gather(
+    a,  # (N, C)
+    row,  # of a, the first to copy
+    h,  # which head
+    factor,
+    rows,  # (n, D), filled
+):
     n, D = rows.shape
-    there = a[row : row + n, h * D : (h + 1) * D]
+    head = a[row : row + n, h * D : (h + 1) * D]
     for t in range(n):
         for d in range(D):
-            rows[t, d] = there[t, d] * factor
+            rows[t, d] = head[t, d] * factor
 
 
-def _scatter(rows, factor, a, row, h):  # (n, D) -> (N, C)
+def _scatter(
+    rows,  # (n, D)
+    factor,
+    a,  # (N, C), of which one head's columns are filled
+    row,  # of a, the first to fill
+    h,  # which head
+):
     n, D = rows.shape
-    there = a[row : row + n, h * D : (h + 1) * D]
+    head = a[row : row + n, h * D : (h + 1) * D]
     for t in range(n):
         for d in range(D):
-            there[t, d] = rows[t, d] * factor
+            head[t, d] = rows[t, d] * factor
 
 
-def _add(total, more, n):  # (T, D), (T, D): the first n rows
+def _add(
+    total,  # (T, D)
+    more,  # (T, D)
+    n,  # how many rows
+):
     for t in range(n):
         for d in range(total.shape[1]):
             total[t, d] += more[t, d]
 
 
-def _hide_later_keys(scores, first):  # (keys, queries), of which the first is position `first`
+def _hide_later_keys(
+    scores,  # (keys, queries)
+    first,  # position of the first query
+):
     """The softmax makes 0 of -inf."""
     for key in range(first, scores.shape[0]):
         for j in range(key - first):
@@ -61,8 +80,15 @@ scatter = part(_scatter)
 add = part(_add)
 
 
-def _attention_forward(i, q, k, v, z, log_total, s):
-    # -, (N, C) three times, (N, C), (B, H, T), (scratch_size,)
+def _attention_forward(
+    i,  # which head of which sequence
+    q,  # (N, C)
+    k,  # (N, C)
+    v,  # (N, C)
+    z,  # (N, C)
+    log_total,  # (B, H, T), the logarithm of the softmax's denominator
+    s,  # (scratch_size,)
+):
     """Fill ``z`` and ``log_total`` of one head of one sequence."""
     B, H, T = log_total.shape
     D = q.shape[1] // H
@@ -104,7 +130,19 @@ def _attention_forward(i, q, k, v, z, log_total, s):
         scatter(zb, one, z, b * T + first, h)
 
 
-def _attention_backward(i, dz, q, k, v, z, log_total, dq, dk, dv, s):
+def _attention_backward(
+    i,  # which head of which sequence
+    dz,  # (N, C)
+    q,  # (N, C)
+    k,  # (N, C)
+    v,  # (N, C)
+    z,  # (N, C)
+    log_total,  # (B, H, T)
+    dq,  # (N, C)
+    dk,  # (N, C)
+    dv,  # (N, C)
+    s,  # (scratch_size,)
+):
     """Fill ``dq``, ``dk`` and ``dv`` of one head of one sequence."""
     B, H, T = log_total.shape
     D = q.shape[1] // H
@@ -142,7 +180,7 @@ def _attention_backward(i, dz, q, k, v, z, log_total, dq, dk, dv, s):
         dscores = rest[n * D + stop * n : n * D + 2 * stop * n].reshape(stop, n)
         # the pattern again: softmax(k @ q.T / sqrt(D))
         np.dot(kh[:stop], qb.T, pattern)
-        # z = pattern.T @ v, by pattern
+        # z = pattern.T @ v, with respect to pattern
         np.dot(vh[:stop], dzb.T, dscores)
         for j in range(n):
             lse[j] = log_total[b, h, first + j]
@@ -155,11 +193,11 @@ def _attention_backward(i, dz, q, k, v, z, log_total, dq, dk, dv, s):
                 pattern[key, j] = exp(pattern[key, j] - lse[j])
                 # through the softmax; sum_key(dpattern * pattern) is dz . z
                 dscores[key, j] = pattern[key, j] * (dscores[key, j] - delta[j])
-        np.dot(pattern, dzb, more[:stop])  # z = pattern.T @ v, by v
+        np.dot(pattern, dzb, more[:stop])  # z = pattern.T @ v, with respect to v
         add(dvh, more, stop)
-        np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, by k
+        np.dot(dscores, qb, more[:stop])  # scores = k @ (q / sqrt(D)).T, with respect to k
         add(dkh, more, stop)
-        np.dot(dscores.T, kh[:stop], dqb)  # ... by q
+        np.dot(dscores.T, kh[:stop], dqb)  # ... with respect to q
         scatter(dqb, inv_sqrt_D, dq, b * T + first, h)
     scatter(dkh, one, dk, b * T, h)
     scatter(dvh, one, dv, b * T, h)

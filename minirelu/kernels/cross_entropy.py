@@ -15,8 +15,16 @@ from minirelu.kernels.compiling import BLOCK, TILE, parallel
 from minirelu.kernels.exp import exp
 
 
-def _loss_forward(block, x, W_E, targets, dlogits, shift, nats, scratch):
-    # -, (N, C), (V, C), (N,), (blocks, V * BLOCK), (tiles of V, N), (N,), (3 * BLOCK,)
+def _loss_forward(
+    block,  # which block of tokens
+    x,  # (N, C)
+    W_E,  # (V, C)
+    targets,  # (N,)
+    dlogits,  # (blocks, V * BLOCK)
+    shift,  # (tiles of V, N)
+    nats,  # (N,)
+    scratch,  # (3 * BLOCK,)
+):
     """Fill ``nats``, each token's loss; ``dlogits`` holds exponentials and ``shift`` their scale.
 
     exp(logit - shift) is what is stored; ``shift`` becomes the factor that makes it softmax.
@@ -55,9 +63,17 @@ def _loss_forward(block, x, W_E, targets, dlogits, shift, nats, scratch):
             shift[i, lo + t] = exp(shift[i, lo + t] - largest[t]) / total[t]
 
 
-def _loss_backward(block, W_E, targets, share, dlogits, shift, dx, scratch):
-    # -, (V, C), (N,), -, (blocks, V * BLOCK), (tiles of V, N), (N, C), (BLOCK * C,)
-    """Make ``dlogits`` of the exponentials, and fill dx. Each token has a share of the loss."""
+def _loss_backward(
+    block,  # which block of tokens
+    W_E,  # (V, C)
+    targets,  # (N,)
+    share,  # of each token in the loss
+    dlogits,  # (blocks, V * BLOCK)
+    shift,  # (tiles of V, N)
+    dx,  # (N, C)
+    scratch,  # (BLOCK * C,)
+):
+    """Make ``dlogits`` of the exponentials, and fill dx."""
     N, C = dx.shape
     V = W_E.shape[0]
     lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
@@ -78,7 +94,7 @@ def _loss_backward(block, W_E, targets, share, dlogits, shift, dx, scratch):
         for t in range(n):  # nats = -log softmax(logits)[target]
             if first <= targets[lo + t] < stop:
                 tile[targets[lo + t] - first, t] -= share
-        np.dot(tile.T, W_E[first:stop], more)  # logits = x @ W_E.T, by x
+        np.dot(tile.T, W_E[first:stop], more)  # logits = x @ W_E.T, with respect to x
         for t in range(n):
             for c in range(C):
                 dxb[t, c] += more[t, c]

@@ -109,7 +109,7 @@ def _dense_backward(
                 row[t] = d[t]
                 db += d[t]
             db_part[block, j] = db  # pre = x @ W_in.T + b_in, with respect to b_in
-        np.dot(tile.T, W_in[first:stop], more)  # ... to x
+        np.dot(tile.T, W_in[first:stop], more)  # ... with respect to x
         for t in range(n):
             for c in range(C):
                 dxb[t, c] += more[t, c]

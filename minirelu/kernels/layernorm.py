@@ -7,7 +7,15 @@ import numpy as np
 from minirelu.kernels.compiling import BLOCK, parallel
 
 
-def _layernorm_forward(block, x, w, b, eps, y, scale):  # -, (N, C), (C,), (C,), -, (N, C), (N,)
+def _layernorm_forward(
+    block,  # which block of tokens
+    x,  # (N, C)
+    w,  # (C,)
+    b,  # (C,)
+    eps,
+    y,  # (N, C)
+    scale,  # (N,)
+):
     N, C = x.shape
     for n in range(block * BLOCK, min(N, (block + 1) * BLOCK)):
         mean = x.dtype.type(0)
@@ -22,8 +30,15 @@ def _layernorm_forward(block, x, w, b, eps, y, scale):  # -, (N, C), (C,), (C,),
             y[n, c] = (x[n, c] - mean) / scale[n] * w[c] + b[c]
 
 
-def _layernorm_backward(block, dy, x, scale, w, dx, partial):
-    # -, (N, C), (N, C), (N,), (C,), (N, C), (blocks, 2, C)
+def _layernorm_backward(
+    block,  # which block of tokens
+    dy,  # (N, C)
+    x,  # (N, C)
+    scale,  # (N,)
+    w,  # (C,)
+    dx,  # (N, C)
+    partial,  # (blocks, 2, C)
+):
     """Add the gradient of x to ``dx``; ``partial`` gets those of w and b, block by block."""
     N, C = x.shape
     size = x.dtype.type(C)
@@ -47,9 +62,9 @@ def _layernorm_backward(block, dy, x, scale, w, dx, partial):
         along_ones /= size
         for c in range(C):
             normal = (x[n, c] - mean) / scale[n]
-            dw[c] += dy[n, c] * normal  # y = normal * w + b, by w
-            db[c] += dy[n, c]  # ... by b
-            # normal = (x - mean(x)) / scale(x), by x
+            dw[c] += dy[n, c] * normal  # y = normal * w + b, with respect to w
+            db[c] += dy[n, c]  # ... with respect to b
+            # normal = (x - mean(x)) / scale(x), with respect to x
             dnormal = dy[n, c] * w[c]
             dx[n, c] += (dnormal - normal * along_normal - along_ones) / scale[n]
 

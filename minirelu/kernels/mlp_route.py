@@ -220,8 +220,7 @@ def check_route(compute: str, act_fn: str) -> None:
     """Raise unless kernels can compute the MLP of this activation function in this way."""
     if compute not in ("auto", "dense", "sparse"):
         raise UserError(
-            f"compute: {compute!r} is not allowed; "
-            "it must be one of auto, dense, sparse, reference"
+            f"compute: {compute!r} is not allowed; it must be one of auto, dense, sparse, reference"
         )
     if act_fn not in COMPILED:
         raise UserError(f"act_fn: there are no kernels for {act_fn}; choose compute reference")

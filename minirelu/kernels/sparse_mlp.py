@@ -193,7 +193,7 @@ def _sparse_backward_units(
                 d0, d1, d2, d3 = ds[p], ds[p + 1], ds[p + 2], ds[p + 3]
                 for c in range(C):  # pre = x @ W_in.T + b_in, with respect to W_in
                     dW_in[j, c] += d0 * xb[t0, c] + d1 * xb[t1, c] + d2 * xb[t2, c] + d3 * xb[t3, c]
-                db_in[j] += d0 + d1 + d2 + d3  # ... to b_in
+                db_in[j] += d0 + d1 + d2 + d3  # ... with respect to b_in
                 p += 4
             while p < end:
                 t, v, d = tokens[p], values[p], ds[p]

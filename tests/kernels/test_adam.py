@@ -53,13 +53,3 @@ def test_global_norm_neither_overflows_nor_hides():
     assert fast_adam.global_norm(np.full(4, 1e30, np.float32)) == pytest.approx(2e30, rel=1e-6)
     assert np.isnan(fast_adam.global_norm(np.array([1.0, np.nan], np.float32)))
     assert np.isinf(fast_adam.global_norm(np.array([1.0, -np.inf], np.float32)))
-
-
-def test_adam_runs_as_plain_python():
-    """What the compiler sees is readable Python that gives the same numbers."""
-    state, state2 = adam_inputs(9, np.float64), adam_inputs(9, np.float64)
-    scalars = (0.5, 0.1, 0.9, 0.1, 0.99, 0.01, 1e-8, 0.1, 0.1, 0.01)
-    fast_adam._adam_step(0, *state, *scalars)
-    fast_adam.adam_step_kernel(1, *state2, *scalars)
-    for a, b in zip(state, state2, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-13)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
 import minirelu as mr
-from minirelu.kernels import compiling
+from minirelu.kernels import cache, compiling
 from minirelu.threads import _controller, most_threads
 
 
@@ -76,6 +78,94 @@ def test_a_forked_process_has_threads_of_its_own():
         count(12, times, scratch=scratch)
         os._exit(0 if times.sum() == 24 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+STALE = """
+import numpy as np
+from minirelu.kernels.cross_entropy import loss_forward_kernel
+from minirelu.kernels.watching import watch_listed
+F = 256  # the first piece looks at GROUP of these units, all of them on at the one token
+start, token = np.arange(F + 1, dtype=np.int32)[None], np.zeros((1, F), np.uint16)
+on, first, total = np.zeros((1, F), np.int32), np.zeros((1, F), np.int32), np.zeros((1, F), int)
+watch_listed(1, start, token, np.ones((1, F)), 1, 0.0, 0.0, 1.0, 1.0, on, first, total)
+x, nats = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+W_E, dlogits = np.float32([[0], [1]]), np.zeros((1, 512), np.float32)
+given = (x, W_E, np.zeros(1, int), dlogits, np.zeros((1, 1), np.float32), nats)
+loss_forward_kernel(1, *given, scratch=np.zeros((1, 768), np.float32))
+print(on.sum(), round(float(nats[0]), 5))
+"""
+
+
+def test_a_constant_changed_in_another_file_takes_effect(tmp_path: Path):
+    """GROUP is used in watching.py, and the exponential's coefficients in cross_entropy.py."""
+    package = tmp_path / "minirelu"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(mr.__file__).parent, package, ignore=ignore)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    def run() -> tuple[int, float]:
+        printed = subprocess.run(
+            [sys.executable, "-c", STALE], cwd=tmp_path,
+            env=environment, capture_output=True, text=True, check=True, timeout=300,
+        ).stdout  # fmt: skip
+        on, nats = printed.split()
+        return int(on), float(nats)
+
+    def change(file: str, old: str, new: str) -> None:
+        path = package / "kernels" / file
+        source = path.read_text(encoding="utf-8")
+        assert source.count(old) == 1
+        path.write_text(source.replace(old, new), encoding="utf-8")
+
+    nats = 1.31326  # ln(1 + e)
+    assert run() == (128, nats)
+    assert run() == (128, nats), "from the cache"
+    change("sparse_mlp.py", "GROUP = 128", "GROUP = 64")
+    assert run() == (64, nats)
+    change("exp.py", "_ZERO, _ONE, _HALF", "_ZERO, _HALF, _ONE")
+    assert run()[0] == 64 and run()[1] != nats
+    folders = list((package / "kernels" / "__pycache__").glob("minirelu-*"))
+    assert len(folders) == 1, "earlier ones are removed"
+
+
+def test_the_cache_falls_back_to_a_place_that_can_be_written_to(monkeypatch, tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    source = tmp_path / "kernels"
+    shutil.copytree(cache.KERNELS_FOLDER, source, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "KERNELS_FOLDER", source)
+    for given, expected in (
+        ("", source / "__pycache__"), (tmp_path / "given", tmp_path / "given"),
+        (file / "below", source / "__pycache__"),
+    ):  # fmt: skip
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(given))
+        assert cache.cache_folder.__wrapped__().parent == expected
+    monkeypatch.setattr(cache.Path, "mkdir", lambda *_, **__: os.mkdir(file))
+    assert cache.cache_folder.__wrapped__() is None
+
+
+def test_several_copies_of_the_source_may_share_a_cache(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "shared"))
+    folders = []
+    for name in ("one", "two"):
+        source = tmp_path / name
+        source.mkdir()
+        (source / "adam.py").write_bytes(b"BLOCK = 1\n")
+        monkeypatch.setattr(cache, "KERNELS_FOLDER", source)
+        folders.append(cache.cache_folder.__wrapped__())
+    assert folders[0] != folders[1] and all(f.is_dir() for f in folders)
+    (source / "adam.py").write_bytes(b"BLOCK = 1\r\n")
+    assert cache.cache_folder.__wrapped__() == folders[1], "only the newline is another"
+    (source / "adam.py").write_bytes(b"BLOCK = 2\n")
+    assert cache.cache_folder.__wrapped__() != folders[1]
+    assert [f.is_dir() for f in folders] == [True, False]
+
+
+def test_the_cache_of_other_packages_stays_where_it_is(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiling.serial(_count)
+    assert numba.config.CACHE_DIR == str(tmp_path)
 
 
 def test_same_bits_from_the_compiler_and_from_the_cache(tmp_path: Path):
