@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from minirelu.compute import Workspace, loss_and_grads
     from minirelu.config import Config, ModelConfig, TextConfig, TrainConfig
     from minirelu.errors import UserError
-    from minirelu.model.cross_entropy import cross_entropy
     from minirelu.generation import generate
+    from minirelu.model.cross_entropy import cross_entropy
     from minirelu.model.parameters import Parameters, init_params, n_params
     from minirelu.model.transformer import backward, forward
     from minirelu.runs.branch import branch

@@ -14,6 +14,7 @@ import numpy as np
 
 from minirelu.check.rows import Row, relative_error
 from minirelu.config import ModelConfig
+from minirelu.generation import Cache, forward_cached
 from minirelu.model.activation_functions import act_fn_names, act_fn_settings, activation_function
 from minirelu.model.activations import mlp_names
 from minirelu.model.attention import attention_backward, attention_forward
@@ -24,7 +25,6 @@ from minirelu.model.embedding import (
     unembedding_backward,
     unembedding_forward,
 )
-from minirelu.generation import Cache, forward_cached
 from minirelu.model.layernorm import layernorm_backward, layernorm_forward
 from minirelu.model.linear import linear_backward, linear_forward
 from minirelu.model.mlp import l1_penalty, mlp_backward, mlp_forward

@@ -6,8 +6,8 @@ import numpy as np
 
 from minirelu.kernels import mlp_route
 from minirelu.kernels.available import COMPILED, SPARSE
-from minirelu.model.activation_functions import activation_function
 from minirelu.kernels.workspace import Workspace
+from minirelu.model.activation_functions import activation_function
 from minirelu.threads import own_threads
 
 # Every activation function by every route that it has.

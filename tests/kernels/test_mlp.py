@@ -11,10 +11,10 @@ from mlp_cases import NAMES, ROUTES, by_kernels, by_reference, check, inputs, wi
 from minirelu.errors import UserError
 from minirelu.kernels import activations, mlp_route
 from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model import activation_functions
 from minirelu.model.activation_functions import activation_function, is_on
 from minirelu.model.unit_activity import unit_activity
-from minirelu.kernels.workspace import Workspace
 from minirelu.threads import most_threads, set_threads
 
 

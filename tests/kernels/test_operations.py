@@ -22,9 +22,9 @@ from minirelu.kernels.attention import (
 )
 from minirelu.kernels.exp import exp
 from minirelu.kernels.mlp_route import plain_post
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.attention import attention_backward, attention_forward
 from minirelu.model.unit_activity import unit_activity
-from minirelu.kernels.workspace import Workspace
 from minirelu.sparsity.measure import measure
 from minirelu.threads import most_threads, set_threads
 
@@ -113,7 +113,7 @@ def test_huge_logits_are_safe():
 def test_a_nan_in_any_weight_reaches_the_loss(name):
     params, tokens = random_params(ODD, dtype=np.float32), random_tokens(ODD, 2, 9)
     params[name][...] = np.nan
-    for mlp in ("dense", "sparse", "numpy"):
+    for mlp in ("dense", "sparse", "reference"):
         with np.errstate(all="ignore"):
             assert np.isnan(mr.loss_and_grads(params, tokens, tokens, ODD, compute=mlp)[0])
 
@@ -240,7 +240,7 @@ def test_measure_is_the_reference_s_count(mlp):
     config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
     params, sequences = random_params(config), random_tokens(config, 7, 21)
     counts, loss = measure(params, sequences, config, mlp)
-    reference, reference_loss = measure(params, sequences, config, "numpy")
+    reference, reference_loss = measure(params, sequences, config, "reference")
     assert loss == pytest.approx(reference_loss, rel=1e-12)
     for name, array in reference.to_arrays().items():
         off = 147 if name.startswith("total") else 0  # a value may round to the next 2**-20

@@ -27,9 +27,9 @@ from minirelu.kernels import adam, compiling, mlp_route
 from minirelu.kernels import transformer as kernels
 from minirelu.kernels.exp import _exp_float32
 from minirelu.kernels.watching import watch
+from minirelu.kernels.workspace import Workspace
 from minirelu.model.activation_functions import activation_function
 from minirelu.model.unit_activity import unit_activity
-from minirelu.model.workspace import Workspace
 from minirelu.training import adam as reference_adam
 
 MODULES = [
