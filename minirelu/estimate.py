@@ -27,6 +27,11 @@ from minirelu.training.optimizers import OPTIMIZERS
 _PROGRAM_BYTES = 270_000_000
 # Models that are timed have at most this many hidden units and tokens.
 _TIMED_WIDTH, _TIMED_TOKENS = 32768, 2048
+# Of a corpus, so much is read to time it.
+_TIMED_MB = 1.0
+# Seconds on two cores: the imports, compiled kernels from the disk, and the timing of steps; all
+# figures of a report, and what each layer adds to them.
+_STARTING, _DRAWING, _DRAWING_A_LAYER = 3.0, 4.0, 0.4
 
 
 def memory(settings: Config) -> dict[str, int]:
@@ -182,6 +187,48 @@ def run_seconds(settings: Config, steps: int, first_step: int = 0) -> tuple[floa
     dense = max(0, min(steps, 150 - first_step))
     seconds = dense * each.at_first + (steps - dense) * each.once_sparse
     return seconds * 1.1, each  # probes and checkpoints
+
+
+def command_seconds(settings: Config) -> tuple[dict[str, float], StepTime]:
+    """Expected seconds of ``minirelu train``, by what they are for, and those of one step.
+
+    Parameters
+    ----------
+    settings : Config
+
+    Returns
+    -------
+    dict of float
+        ``starting``, ``reading`` (the tokenizer included), ``training``, ``drawing`` (the report).
+    StepTime
+    """
+    training, each = run_seconds(settings, settings.train.steps)
+    parts = {"starting": _STARTING, "reading": reading_seconds(settings), "training": training}
+    return parts | {"drawing": drawing_seconds(settings, each)}, each
+
+
+def reading_seconds(settings: Config) -> float:
+    """Time reading, learning the tokenizer and encoding on a part of the corpus, and scale it."""
+    from minirelu.text.corpus import open_corpus
+    from minirelu.text.tokenizer import Tokenizer
+
+    text = settings.text
+    corpus = open_corpus(text)
+    limit_mb = min(text.limit_mb or _TIMED_MB, _TIMED_MB)
+    part = open_corpus(dataclasses.replace(text, limit_mb=limit_mb))
+    start = time.perf_counter()
+    tokenizer = Tokenizer.for_corpus(part, text, settings.model.d_vocab)
+    for document in (*part.train, *part.val):
+        for piece in document.chunks():
+            tokenizer.encode(piece)
+    return (time.perf_counter() - start) * corpus.size / part.size
+
+
+def drawing_seconds(settings: Config, each: StepTime) -> float:
+    """Expected seconds of the report: its figures, and the probe by the reference."""
+    model, train = settings.model, settings.train
+    probe = train.probe_tokens / (train.batch_size * model.n_ctx) * each.at_first
+    return _DRAWING + _DRAWING_A_LAYER * model.n_layers + 3 * probe
 
 
 def _small_step(

@@ -62,6 +62,26 @@ def test_step_time_is_a_time():
     assert math.isfinite(seconds) and seconds > 0
 
 
+def test_reading_goes_by_the_corpus_and_drawing_by_the_model(tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("the cat sees a dog\n" * 5000, encoding="utf-8")
+    text = dict(corpus=str(tmp_path / "text"))
+    ticks = iter([0.0, 2.0] * 2)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(estimate, "_TIMED_MB", 0.02)
+    read = [
+        estimate.reading_seconds(mr.Config.build("tiny", options={"text": text | limit}))
+        for limit in ({}, dict(limit_mb=0.01))
+    ]
+    assert read == [pytest.approx(2 * 95 / 20, rel=0.01), 2]
+    each = estimate.StepTime(0.5, 0.2)
+    fewer, more = (
+        estimate.drawing_seconds(settings_of(n_layers=2, **probe), each)
+        for probe in (dict(probe_tokens=4096), dict(probe_tokens=8192))
+    )
+    deep = estimate.drawing_seconds(settings_of(n_layers=12, probe_tokens=4096), each)
+    assert 0 < fewer < more and fewer < deep
+
+
 def test_what_cannot_fit_is_refused_with_advice(monkeypatch):
     settings = settings_of(d_mlp=8192, batch_size=16)
     needed = sum(estimate.memory(settings).values())

@@ -49,10 +49,10 @@ def estimate(
     """
     from minirelu.estimate import (
         available_memory,
+        command_seconds,
         flops,
         memory,
         refuse_too_large,
-        run_seconds,
     )
     from minirelu.model.parameters import n_params
     from minirelu.runs.files import explained, write_text
@@ -71,7 +71,7 @@ def estimate(
         f"{flops(settings, 0.05) / 1e9:,.1f} with 5 %"
     )
     refuse_too_large(settings)
-    seconds, each = run_seconds(settings, train.steps)
+    seconds, each = command_seconds(settings)
     say(f"time        {time_text(train.steps, seconds, each)}")
     if json_file:
         numbers = {
@@ -80,7 +80,8 @@ def estimate(
             "memory_bytes": {**parts, "total": needed, "machine": there},
             "flop_per_step": {"all_on": flops(settings), "5_percent_on": flops(settings, 0.05)},
             "seconds_per_step": {"at_first": each.at_first, "once_sparse": each.once_sparse},
-            "seconds": seconds,
+            "seconds": sum(seconds.values()),
+            "seconds_by_part": seconds,
         }
         with explained(f"writing {json_file}"):
             write_text(Path(json_file), json.dumps(numbers, indent=1))
@@ -97,11 +98,17 @@ def memory_text(settings: Config) -> str:
     return f"about {sum(memory(settings).values()) / 1e9:.1f}{of} GB"
 
 
-def time_text(steps: int, seconds: float, each: StepTime) -> str:
-    """'about 3 min for 700 steps: 0.31 s each at first, 0.21 once most hidden units are off'."""
+def time_text(steps: int, seconds: dict[str, float], each: StepTime) -> str:
+    """Time in all, by part, and of a step.
+
+    >>> from minirelu.estimate import StepTime
+    >>> print(time_text(700, {"training": 180, "drawing": 8}, StepTime(0.31, 0.21)))
+    about 3 min: training 3 min, drawing 8 s; 700 steps, 0.31 s each at first, 0.21 once sparse
+    """
+    parts = ", ".join(f"{name} {duration(part)}" for name, part in seconds.items())
     return (
-        f"about {duration(seconds)} for {steps} steps: {each.at_first:.2g} s each at first, "
-        f"{each.once_sparse:.2g} once most hidden units are off"
+        f"about {duration(sum(seconds.values()))}: {parts}; {steps} steps, "
+        f"{each.at_first:.2g} s each at first, {each.once_sparse:.2g} once sparse"
     )
 
 

@@ -159,7 +159,7 @@ def _prepare(
 
 def _describe(run: Run) -> None:
     """Print what will be done and how long it should take."""
-    from minirelu.estimate import run_seconds
+    from minirelu.estimate import drawing_seconds, run_seconds
     from minirelu.report.page import run_facts
     from minirelu.runs.checkpoint import weight_bytes
     from minirelu.training.state import kept_weights
@@ -173,7 +173,8 @@ def _describe(run: Run) -> None:
     if not left:
         say(f"{'finished':9} already, at step {run.settings.train.steps}")
     else:
-        seconds, each = run_seconds(run.settings, left, _steps_done(run))
+        training, each = run_seconds(run.settings, left, _steps_done(run))
+        seconds = {"training": training, "drawing": drawing_seconds(run.settings, each)}
         say(f"{'time':9} {time_text(left, seconds, each)}")
     kept = kept_weights(run.settings)
     each = weight_bytes(run.config)

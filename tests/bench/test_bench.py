@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers import check_fails_plainly, command, random_params, random_tokens
 import minirelu as mr
 from minirelu.bench import benchmarks, child, machine, timing
 from minirelu.bench.rates import Rate
+from minirelu.cli.estimate import duration
 from minirelu.figures.roofline import draw_roofline
 from minirelu.kernels import mlp_route
 
@@ -79,6 +81,12 @@ def test_estimate_command(tmp_path):
     assert found["memory_bytes"]["total"] == sum(
         size for name, size in found["memory_bytes"].items() if name not in ("total", "machine")
     )
+    parts = found["seconds_by_part"]
+    assert list(parts) == ["starting", "reading", "training", "drawing"]
+    assert found["seconds"] == sum(parts.values())
+    line = re.search("^time.*", result.stdout, re.MULTILINE).group()
+    shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
+    assert f"about {duration(found['seconds'])}: {shown}; 400 steps" in line
 
 
 @pytest.mark.parametrize(
