@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ODD, quick_settings
+from helpers import ODD, quick_settings, small_sweep
 
 import minirelu as mr
 from minirelu.runs.prepare import create_run
+from minirelu.sweeps.running import run_sweep
+from minirelu.sweeps.sweep import Sweep
 
 
 @pytest.fixture
@@ -45,3 +48,17 @@ def dask_address() -> Iterator[str]:
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
         yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(text_file, tmp_path_factory) -> tuple[Path, Sweep]:
+    """A sweep done one run after the other; for reading only."""
+    folder, sweep = tmp_path_factory.mktemp("sweeps") / "done", small_sweep(text_file)
+    assert run_sweep(sweep, folder) == {}
+    return folder, sweep
+
+
+@pytest.fixture
+def trained(finished_run, tmp_path) -> Path:
+    """A finished run of one's own."""
+    return Path(shutil.copytree(finished_run.folder, tmp_path / "trained"))

@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 
 import minirelu as mr
+from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measures import probe_measures
+from minirelu.sweeps.sweep import Sweep
 
 # Odd on purpose: 3 heads, widths that are multiples of nothing, a prime vocabulary.
 ODD = mr.ModelConfig(n_layers=2, n_heads=3, d_model=12, d_mlp=37, n_ctx=9, d_vocab=101)
+# Options of a training of seconds.
+QUICK = ("--preset", "tiny", "--steps", 4, "--probe-tokens", 256, "--n-ctx", 16, "--d-vocab", 300)
 
 
 def random_params(config: mr.ModelConfig, seed: int = 0, dtype=np.float64) -> mr.Parameters:
@@ -40,6 +44,44 @@ def quick_settings(corpus: Path | str, **train) -> mr.Config:
         "train": dict(steps=12, batch_size=4, probe_tokens=256, warmup_steps=4) | train,
     }
     return mr.Config.build("tiny", options=options)
+
+
+def new_run(tmp_path: Path, text_file: Path, name: str = "run", **train) -> mr.Run:
+    return create_run(quick_settings(text_file, **train), tmp_path / name)
+
+
+def result(run: mr.Run) -> tuple[bytes, list[dict]]:
+    """Everything that must not depend on interruptions: weights, moments, records, counts."""
+    last = run.checkpoints / f"step_{run.steps[-1]:06d}"
+    weights = (last / "model.safetensors").read_bytes()
+    moments = (last / "optimizer.safetensors").read_bytes()
+    records = [
+        {k: v for k, v in json.loads(line).items() if k != "tokens_per_second"}
+        for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    counts = [run.counts(p["step"]).tokens_on[0].tolist() for p in run.probes()]
+    return weights + moments, [*records, {"counts": counts}]
+
+
+def stop_after(n: int):
+    """``should_stop`` that says yes after n steps."""
+    calls = iter(range(10**9))
+    return lambda: next(calls) >= n - 1
+
+
+def small_sweep(corpus: Path, seeds: int = 2, **train) -> Sweep:
+    """Two widths, two seeds, a second in all."""
+    options = {
+        "model": dict(n_layers=2, n_heads=2, d_model=16, n_ctx=16, d_vocab=300),
+        "text": dict(corpus=str(corpus)),
+        "train": dict(steps=12, batch_size=4, probe_tokens=256, warmup_steps=4) | train,
+    }
+    return Sweep.build("tiny", None, options, {"d_mlp": (24, 40)}, seeds)
+
+
+def drawn(figure):
+    """The panels of a figure: those that can be seen, in order."""
+    return [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
 
 
 def command(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:

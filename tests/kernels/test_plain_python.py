@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 import numba
 import numpy as np
 import pytest
-from conftest import random_params, random_tokens
+from helpers import random_params, random_tokens
 from mlp_cases import ROUTES, by_reference, check, inputs
 
 import minirelu as mr

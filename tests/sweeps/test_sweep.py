@@ -9,23 +9,14 @@ from pathlib import Path
 
 import dying
 import pytest
+from helpers import small_sweep
 
 import minirelu as mr
 from minirelu.sweeps import running as sweep_running
-from minirelu.sweeps.folder import finished_runs, last_step, locked_folder, prepare_run
-from minirelu.sweeps.running import Watching, expected_seconds, run_sweep, train_run
+from minirelu.sweeps.folder import finished_runs, prepare_run
+from minirelu.sweeps.running import Watching, run_sweep, train_run
 from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
 from minirelu.workers import cluster, in_own_process
-
-
-def small_sweep(corpus: Path, seeds: int = 2, **train) -> Sweep:
-    """Two widths, two seeds, a second in all."""
-    options = {
-        "model": dict(n_layers=2, n_heads=2, d_model=16, n_ctx=16, d_vocab=300),
-        "text": dict(corpus=str(corpus)),
-        "train": dict(steps=12, batch_size=4, probe_tokens=256, warmup_steps=4) | train,
-    }
-    return Sweep.build("tiny", None, options, {"d_mlp": (24, 40)}, seeds)
 
 
 def bits(folder: Path, sweep: Sweep) -> dict[str, bytes]:
@@ -52,22 +43,14 @@ def files_of_runs(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-@pytest.fixture(scope="module")
-def finished(text_file, tmp_path_factory) -> tuple[Path, Sweep]:
-    """A sweep done one run after the other; for reading only."""
-    folder, sweep = tmp_path_factory.mktemp("sweeps") / "done", small_sweep(text_file)
-    assert run_sweep(sweep, folder) == {}
-    return folder, sweep
-
-
 # --- what the runs are
 
 
-def test_runs_are_those_of_train(finished, text_file, tmp_path):
+def test_runs_are_those_of_train(finished_sweep, text_file, tmp_path):
     """A point of the sweep, trained as an ordinary run, has the same bits."""
     from minirelu.runs.prepare import create_run
 
-    folder, sweep = finished
+    folder, sweep = finished_sweep
     for point in sweep.points()[:3:2]:  # one whose text was read, one whose text was copied
         run = create_run(point.settings, tmp_path / point.name)
         assert mr.train(run)
@@ -77,8 +60,8 @@ def test_runs_are_those_of_train(finished, text_file, tmp_path):
         assert mine.probes() == run.probes()
 
 
-def test_table_has_the_runs_own_numbers(finished):
-    folder, sweep = finished
+def test_table_has_the_runs_own_numbers(finished_sweep):
+    folder, sweep = finished_sweep
     with open(folder / "sweep.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     assert len(rows) == 4 * 2
@@ -128,8 +111,8 @@ def test_values_of_every_kind():
 # --- again, interrupted, elsewhere: the same
 
 
-def test_finished_runs_are_left_alone(finished):
-    folder, sweep = finished
+def test_finished_runs_are_left_alone(finished_sweep):
+    folder, sweep = finished_sweep
     before = files_of_runs(folder)
     assert run_sweep(sweep, folder) == {}
     assert files_of_runs(folder) == before
@@ -149,8 +132,8 @@ def test_a_sweep_can_grow(text_file, tmp_path):
         run_sweep(small, tmp_path / "s")
 
 
-def test_other_sweeps_are_refused(finished, text_file):
-    folder, sweep = finished
+def test_other_sweeps_are_refused(finished_sweep, text_file):
+    folder, sweep = finished_sweep
     others = {
         "train.steps: 12, not 13": small_sweep(text_file, steps=13),
         "train.seed: 0, not 5": small_sweep(text_file, seed=5),
@@ -172,7 +155,7 @@ def test_a_foreign_run_in_its_place_is_refused(text_file, tmp_path):
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-def test_interrupted_again_and_again(finished, text_file, tmp_path, looks, monkeypatch):
+def test_interrupted_again_and_again(finished_sweep, text_file, tmp_path, looks, monkeypatch):
     """Stopped after some looks at what goes on, until all is done: the same bits."""
     monkeypatch.setattr(sweep_running, "_LOOK_EVERY", 0.02)
     sweep, folder, n_calls = small_sweep(text_file), tmp_path / "s", 0
@@ -183,17 +166,17 @@ def test_interrupted_again_and_again(finished, text_file, tmp_path, looks, monke
         assert run_sweep(sweep, folder, watching=watching) == {}
         assert n_calls < 500
     assert n_calls > 1
-    assert bits(folder, sweep) == bits(*finished)
+    assert bits(folder, sweep) == bits(*finished_sweep)
     assert not (folder / ".stop").exists()
 
 
-def test_processes_give_the_same_bits(finished, text_file, tmp_path):
+def test_processes_give_the_same_bits(finished_sweep, text_file, tmp_path):
     sweep = small_sweep(text_file)
     assert run_sweep(sweep, tmp_path / "s", workers=2) == {}
-    assert bits(tmp_path / "s", sweep) == bits(*finished)
+    assert bits(tmp_path / "s", sweep) == bits(*finished_sweep)
 
 
-def test_a_killed_process_costs_its_run_only(finished, text_file, tmp_path):
+def test_a_killed_process_costs_its_run_only(finished_sweep, text_file, tmp_path):
     """Its run goes on in another process, from the last checkpoint; nothing blocks it."""
     sweep = small_sweep(text_file)
     point = sweep.points()[0]
@@ -202,7 +185,7 @@ def test_a_killed_process_costs_its_run_only(finished, text_file, tmp_path):
     arguments = (dying.train_run_dying, marker, 6, str(run.folder), str(stop))
     assert in_own_process(1, stop.exists, *arguments)
     assert marker.exists()
-    mine, undisturbed = run.params(12), mr.Run.open(finished[0] / point.name).params(12)
+    mine, undisturbed = run.params(12), mr.Run.open(finished_sweep[0] / point.name).params(12)
     assert mine.flat.tobytes() == undisturbed.flat.tobytes()
     with pytest.raises(mr.UserError, match="died 3 times"):
         in_own_process(1, stop.exists, dying.die)
@@ -210,7 +193,7 @@ def test_a_killed_process_costs_its_run_only(finished, text_file, tmp_path):
     assert in_own_process(1, stop.exists, dying.die) is None
 
 
-def test_cluster_with_a_killed_worker(finished, text_file, tmp_path, dask_address):
+def test_cluster_with_a_killed_worker(finished_sweep, text_file, tmp_path, dask_address):
     sweep, marker = small_sweep(text_file), tmp_path / "died"
 
     class Deadly:
@@ -226,108 +209,4 @@ def test_cluster_with_a_killed_worker(finished, text_file, tmp_path, dask_addres
     with cluster(dask_address) as executor:
         assert run_sweep(sweep, tmp_path / "s", cluster=Deadly(executor)) == {}
     assert marker.exists()  # a worker did die
-    assert bits(tmp_path / "s", sweep) == bits(*finished)
-
-
-# --- what can go wrong
-
-
-def test_a_run_that_fails_does_not_end_the_others(text_file, tmp_path):
-    options = {
-        "model": dict(n_layers=1, n_heads=2, d_model=16, d_mlp=24, n_ctx=16, d_vocab=300),
-        "text": dict(corpus=str(text_file)),
-        "train": dict(steps=300, batch_size=4, probe_tokens=64, warmup_steps=0, clip_norm=0.0)
-        | dict(weight_decay=10.0),
-    }
-    sweep = Sweep.build("tiny", None, options, {"learning_rate": (10.0, 1e-4)}, seeds=1)
-    told = []
-    watching = Watching(on_failed=lambda point, why: told.append((point.name, why)))
-    failures = run_sweep(sweep, tmp_path / "s", watching=watching)
-    assert list(failures) == ["learning_rate=10.0,seed=0"] and told == list(failures.items())
-    assert "lower --learning-rate" in failures["learning_rate=10.0,seed=0"]
-    assert [p.name for p, _ in finished_runs(tmp_path / "s", sweep)] == [
-        "learning_rate=0.0001,seed=0"
-    ]
-
-
-def test_two_processes_cannot_run_the_same_sweep(finished):
-    folder, sweep = finished
-    with locked_folder(folder), pytest.raises(mr.UserError, match="run by another process"):
-        run_sweep(sweep, folder)
-
-
-def test_text_that_changes_between_the_runs(tmp_path):
-    """Also where the same text becomes other tokens, and so is read again."""
-    file = tmp_path / "text.txt"
-    file.write_text("one two three four\n" * 2000, encoding="utf-8")
-    options = {
-        "model": dict(n_layers=1, n_heads=1, d_model=8, d_mlp=8, d_vocab=300),
-        "text": dict(corpus=str(file)),
-        "train": dict(steps=1, batch_size=1, probe_tokens=64),
-    }
-    run_sweep(Sweep.build("tiny", None, options, {"n_ctx": (16,)}, 1), tmp_path / "s")
-    file.write_text("five six seven eight\n" * 2000, encoding="utf-8")
-    sweep = Sweep.build("tiny", None, options, {"n_ctx": (16, 32)}, 1)
-    for _ in range(2):  # the second time, the folder of the run is there
-        with pytest.raises(mr.UserError, match="text has changed between the runs .*n_ctx=16"):
-            run_sweep(sweep, tmp_path / "s")
-
-
-def test_a_wrong_text_leaves_the_place_free(text_file, tmp_path):
-    wrong = small_sweep(tmp_path / "missing.txt")
-    with pytest.raises(mr.UserError, match="no such corpus"):
-        run_sweep(wrong, tmp_path / "s")
-    assert run_sweep(small_sweep(text_file, seeds=1), tmp_path / "s") == {}
-
-
-@pytest.mark.parametrize(
-    "text", ["[sweep]\nvary = 3\n", "[sweep]\nseeds=[0]\n[sweep.vary]\nx=[1]\n", "steps = 3\n"]
-)
-def test_damaged_description(finished, tmp_path, text):
-    import shutil
-
-    folder = tmp_path / "s"
-    shutil.copytree(finished[0], folder)
-    (folder / "sweep.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(mr.UserError, match="sweep.toml"):
-        run_sweep(finished[1], folder)
-
-
-def test_last_step_of_a_run_that_is_being_trained(tmp_path, text_file):
-    sweep = small_sweep(text_file)
-    point = sweep.points()[0]
-    assert last_step(tmp_path, point) == 0
-    run = prepare_run(tmp_path, point, [])
-    assert last_step(tmp_path, point) == 0
-    mr.train(run, should_stop=lambda: len(run.metrics("train")) >= 5)
-    assert last_step(tmp_path, point) == 5
-    with open(run.folder / "metrics.jsonl", "ab") as f:
-        f.write(b'{"kind": "train", "step": 7')  # half a line
-    assert last_step(tmp_path, point) == 5
-
-
-def test_expected_seconds_lie_between_the_ends(tmp_path, text_file, monkeypatch):
-    def seconds(settings, steps, first):
-        return settings.model.d_mlp * (steps - first) / 100, None
-
-    monkeypatch.setattr(sweep_running, "run_seconds", seconds)
-    sweep = small_sweep(text_file, seeds=1)
-    grown = Sweep(sweep.base, {"d_mlp": (24, 32, 40)}, 2)
-    six = 2 * 12 * (24 + 32 + 40) / 100
-    assert expected_seconds(tmp_path, grown.points()) == pytest.approx(six)
-    same = Sweep(sweep.base, {}, 3)
-    assert expected_seconds(tmp_path, same.points()) == pytest.approx(3 * 12 * 24 / 100)
-    assert expected_seconds(tmp_path, []) == 0
-
-
-def test_sweeps_are_no_text_to_learn_from(finished, tmp_path):
-    import shutil
-
-    from minirelu.config import TextConfig
-    from minirelu.text.corpus import open_corpus
-
-    shutil.copytree(finished[0], tmp_path / "sweeps" / "s")
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text("text\n" * 500, encoding="utf-8")
-    corpus = open_corpus(TextConfig(corpus=str(tmp_path), val_fraction=0.5))
-    assert sorted(d.name for d in (*corpus.train, *corpus.val)) == ["a.txt", "b.txt"]
+    assert bits(tmp_path / "s", sweep) == bits(*finished_sweep)
