@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import doctest
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tutorials"))
 
 import build
 import checks_01
 import checks_02
+import checks_03
+import checks_04
+import checks_05
 import common
+import numpy as np
+import pytest
 
 EXPECTED = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]])
 
@@ -38,6 +36,17 @@ ANYTHING = [
     np.zeros((2, 3, 4)), np.zeros((2, 3), dtype=complex), lambda: 1, float("nan"), 10**400,
     (None, None), (np.zeros(2), "x"), ValueError("x"),
 ]  # fmt: skip
+CHECKS = [
+    checks_03.check_steps_to_90_percent,
+    checks_03.check_linear_lr,
+    checks_03.check_adam_l2,
+    checks_04.check_arithmetic_left,
+    checks_04.check_dW_in_from_pairs,
+    checks_04.check_attainable,
+    checks_05.check_per_batch,
+    checks_05.check_unused,
+    checks_05.check_fires_on,
+]
 
 
 def said(capsys) -> str:
@@ -117,6 +126,24 @@ def test_anything_gets_a_sentence(given, capsys):
         assert capsys.readouterr().out.strip().endswith(".")
 
 
+@pytest.mark.parametrize("given", ANYTHING, ids=range(len(ANYTHING)))
+def test_anything_gets_a_sentence_in_tutorials_3_to_5(given, capsys):
+    """As an answer, and as what a function returns."""
+    for check in CHECKS:
+        for answer in (given, lambda *_: given):
+            assert check(answer) is False
+            sentence = said(capsys)
+            assert any(s in sentence for s in ("not yet. ", "not answered yet.", "it raised"))
+
+
+@pytest.mark.parametrize("check", CHECKS[1:], ids=lambda check: check.__name__)
+def test_an_exercise_as_it_stands_is_not_answered(check, capsys):
+    assert not check(lambda *_: None)
+    assert said(capsys).endswith(": not answered yet.")
+    assert not check(np.ones(3))
+    assert said(capsys).endswith("not yet. Give a function.")
+
+
 @pytest.mark.parametrize("error", [ValueError("one\ntwo"), RecursionError(), Exception(Hostile())])
 def test_what_a_function_raises_is_told(error, capsys):
     def raises(*_):
@@ -136,142 +163,3 @@ def test_a_function_that_changes_its_arguments_does_no_harm(capsys):
         return result
 
     assert checks_02.check_squared_relu_backward(changes)
-
-
-def softmax(s, axis=-1):
-    e = np.exp(s - s.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-def masked(q, k, scale=True):
-    s = q @ k.T / np.sqrt(q.shape[1] if scale else 1)
-    return np.where(np.triu(np.ones(s.shape, dtype=bool), 1), -np.inf, s)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda q, k: softmax(masked(q, k)), "right."),
-        (lambda q, k: softmax(masked(q, k, scale=False)), "sqrt(D) is missing"),
-        (lambda q, k: softmax(q @ k.T / np.sqrt(3)), "not masked"),
-        (lambda q, k: np.tril(softmax(q @ k.T / np.sqrt(3))), "after the softmax"),
-        (lambda q, k: softmax(np.tril(q @ k.T / np.sqrt(3))), "not to -inf"),
-        (lambda q, k: softmax(masked(q, k), axis=0), "over the queries"),
-        (lambda q, k: softmax(masked(k, q)), "changed places"),
-        (lambda q, k: masked(q, k), "the softmax is missing"),
-        (lambda q, k: q, "shape is (6, 3)"),
-    ],
-)
-def test_pattern(answer, words, capsys):
-    assert checks_01.check_pattern(answer) is (words == "right.")
-    assert words in said(capsys)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda post: (post > 0).mean(axis=1), "right."),
-        (lambda post: (post > 0).mean(axis=0), "the other axis"),
-        (lambda post: (post > 0).sum(axis=1), "divide by their number"),
-        (lambda post: (post == 0).mean(axis=1), "units that are off"),
-        (lambda post: (post >= 0).mean(axis=1), "0 counts as on"),
-        (lambda post: (post > 0).mean(), "one for each"),
-        (lambda post: post.mean(axis=1), "only whether a unit is on"),
-    ],
-)
-def test_share_on(answer, words, capsys):
-    post = np.maximum(np.random.default_rng(0).normal(size=(8, 12)), 0)
-    assert checks_01.check_share_on(answer(post), post) is (words == "right.")
-    assert words in said(capsys)
-
-
-def log_p(logits, targets):
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    all_of_them = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return all_of_them[np.arange(len(targets)), targets]
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda z, t: -log_p(z, t), "large logits: right."),
-        (lambda z, t: log_p(z, t), "the sign is missing"),
-        (lambda z, t: -log_p(z, t).mean(), "this is the mean"),
-        (lambda z, t: -log_p(z, t) / np.log(2), "bits, not nats"),
-        (lambda z, t: np.exp(log_p(z, t)), "take -log"),
-        (lambda z, t: -np.log(softmax(z)), "pick the target's"),
-        (lambda z, t: -np.log(softmax(z, axis=0)[np.arange(6), t]), "over the positions"),
-        (
-            lambda z, t: -np.log((np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))[range(6), t]),
-            "exp overflowed",
-        ),
-    ],
-)
-def test_losses(answer, words, capsys):
-    assert checks_01.check_losses(answer) is words.endswith("right.")
-    assert words in capsys.readouterr().out
-
-
-def test_wrong_line(capsys):
-    assert checks_02.check_wrong_line("dscores")
-    assert "right." in said(capsys)
-    for name in ("dz", "dpattern", "dv", "dq", "dk", "dx", "dw"):
-        assert not checks_02.check_wrong_line(name)
-        assert "not yet." in said(capsys)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda d, x, W: (d @ W, d.T @ x), ["dx: right.", "dW_E: right."]),
-        (lambda d, x, W: (d @ W, x.T @ d), ["dx: right.", "W_E has one row per token"]),
-        (lambda d, x, W: (d.T @ x, d @ W), ["changed places", "changed places"]),
-        (lambda d, x, W: (d @ W, d.T @ x / 5), ["dx: right.", "number of tokens"]),
-        (lambda d, x, W: (-(d @ W), d.T @ x), ["The sign", "dW_E: right."]),
-        (lambda d, x, W: (d @ W, None), ["dx: right.", "not answered yet"]),
-        (lambda d, x, W: d @ W, ["Return two arrays"]),
-    ],
-)
-def test_unembedding_backward(answer, words, capsys):
-    right = words == ["dx: right.", "dW_E: right."]
-    assert checks_02.check_unembedding_backward(answer) is right
-    lines = capsys.readouterr().out.splitlines()
-    assert all(word in line for word, line in zip(words, lines, strict=True)), lines
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda dy, x: dy * 2 * np.maximum(x, 0), "right."),
-        (lambda dy, x: dy * np.maximum(x, 0), "factor 2"),
-        (lambda dy, x: dy * (x > 0), "plain ReLU"),
-        (lambda dy, x: dy * 2 * x, "units that are off"),
-        (lambda dy, x: 2 * np.maximum(x, 0), "dy is missing"),
-        (lambda dy, x: np.maximum(x, 0) ** 2, "the forward"),
-        (lambda dy, x: -dy * 2 * np.maximum(x, 0), "The sign"),
-    ],
-)
-def test_squared_relu_backward(answer, words, capsys):
-    assert checks_02.check_squared_relu_backward(answer) is (words == "right.")
-    assert words in said(capsys)
-
-
-def test_hints_of_tutorial_1_for_masks_axes_and_large_logits(capsys):
-    def reversed_mask(q, k):
-        later = np.triu(np.ones((len(q), len(q)), dtype=bool), 1)
-        with np.errstate(all="ignore"):
-            return checks_01._shares(np.where(later, q @ k.T / np.sqrt(q.shape[1]), -np.inf))
-
-    assert not checks_01.check_pattern(reversed_mask)
-    assert "wrong way round" in said(capsys)
-    assert not checks_01.check_pattern(lambda q, k: checks_01._shares(q @ k.T))
-    assert "neither the mask nor" in said(capsys)
-    post = np.maximum(np.random.default_rng(0).normal(size=(8, 12)), 0)
-    assert not checks_01.check_share_on((post > 0).sum(axis=1) / 8, post)
-    assert "number of tokens" in said(capsys)
-
-    def log_of_share(logits, targets):
-        return -np.log(checks_01._shares(logits)[np.arange(len(targets)), targets])
-
-    assert not checks_01.check_losses(log_of_share)
-    assert "took its log" in capsys.readouterr().out

@@ -10,14 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import build
 import pytest
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "tutorials"
-sys.path.insert(0, str(TUTORIALS))
-
-import build  # noqa: E402
-
 SOURCES = sorted(TUTORIALS.glob("[0-9][0-9]_*.py"))
 SOLUTIONS = sorted((TUTORIALS / "solutions").glob("[0-9][0-9]_*.py"))
 names = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
