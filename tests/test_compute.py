@@ -41,7 +41,8 @@ NEEDS: dict[str, dict[str, object]] = {
 NO_NUMBERS = {
     "activation_functions": {"off_below", "act_fn_names", "act_fn_settings", "activation_function",
                              "mark", "has_zeros", "on_means"},
-    "activations": {"activation_names", "backward_names", "mlp_names", "check_names", "as_markdown"},
+    "activations": {"activation_names", "backward_names", "mlp_names", "check_names",
+                    "as_markdown"},
     "hooks": {"as_it_is", "inside", "edited", "edited_backward", "check_edits"},  # test_edits.py
     "parameters": {"parameter_shapes", "is_bias", "n_params", "as_parameters"},
     "transformer": {"check_tokens", "attention_params", "mlp_params"},
@@ -181,13 +182,14 @@ import sys
 sys.modules["numba"] = None  # importing it raises ImportError
 from minirelu.cli.main import cli
 run = {str(tmp_path / "run")!r}
-small = "--preset tiny --steps 2 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --corpus".split()
+small = "--preset tiny --steps 2 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --threads 1".split()
+small += ["--compute", "reference", "--corpus", {str(short_text)!r}]
 for arguments in (
-    ["train", *small, {str(short_text)!r}, "--compute", "reference", "--out", run, "--threads", "1"],
+    ["train", *small, "--out", run],
     ["sparsity", run, "--tokens", "64"],
     ["sample", run, "--tokens", "3"],
     ["figure", "drift", run],
-    ["estimate", *small, {str(short_text)!r}, "--compute", "reference"],
+    ["estimate", *small],
 ):
     cli.main(arguments, standalone_mode=False)
 """
@@ -248,7 +250,8 @@ assert rows and all(row.fine for row in rows), rows
 from minirelu.cli.main import cli
 cli.main("train --preset tiny --steps 4 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --act-fn softplus "
          "--out run --corpus".split() + [{str(short_text)!r}], standalone_mode=False)
-cli.main("train --from run --at 4 --steps 6 --act-fn relu --out child".split(), standalone_mode=False)
+child = "train --from run --at 4 --steps 6 --act-fn relu --out child"
+cli.main(child.split(), standalone_mode=False)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
