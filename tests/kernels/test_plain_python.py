@@ -30,7 +30,7 @@ from minirelu.kernels.watching import watch
 from minirelu.kernels.workspace import Workspace
 from minirelu.model.activation_functions import activation_function
 from minirelu.model.unit_activity import unit_activity
-from minirelu.training import adam as reference_adam
+from minirelu.training import optimizers as reference_adam
 
 MODULES = [
     importlib.import_module(f"minirelu.kernels.{m.name}")

@@ -1,0 +1,83 @@
+"""``minirelu check``: all agree as they are, and a bug planted in a copy is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import check_fails_plainly, command
+
+import minirelu as mr
+from minirelu.check.gradients import cache_rows, gradient_rows
+from minirelu.check.kernels import kernel_rows
+
+ROOT = Path(mr.__file__).parent
+
+
+@pytest.mark.parametrize("rows", [gradient_rows, cache_rows, kernel_rows])
+def test_everything_agrees(rows):
+    found = list(rows())
+    assert found and [row for row in found if not row.fine] == []
+
+
+def test_the_command_prints_a_table_and_leaves_with_0(tmp_path):
+    done = command("check", "--all", "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stdout
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert all(row["fine"] and 0 <= row["error"] <= row["limit"] for row in rows)
+    for words in ("layernorm", "whole model with topk", "step with relu2, sparse", "cache of samp"):
+        assert words in done.stdout
+
+
+# (file, what stands there, what is put there, words of the table, words of train's refusal)
+BUGS = {
+    "model": (
+        "model/layernorm.py", "dscale = -(dnormal", "dscale = (dnormal",
+        "layernorm                           dx", "layernorm, kernel: dx",
+    ),
+    "model, forward": (
+        "model/attention.py", "q / math.sqrt(D)) @ by_head(k)", "q / D) @ by_head(k)",
+        "attention", "attention, kernel: z",
+    ),
+    "kernel": (
+        "kernels/attention.py", "pattern[key, j] * (dscores[key, j] - delta[j])",
+        "pattern[key, j] * dscores[key, j]", "attention, kernel", "attention, kernel: dQ",
+    ),
+    "optimizer": (
+        "training/optimizers.py", "v[:] = beta2 * v + (1 - beta2) * g * g",
+        "v[:] = beta2 * v + (1 - beta1) * g * g", "adamw, kernel", "adamw, kernel: p",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_named_and_trained_only_when_asked_for(bug, text_file, tmp_path):
+    file, right, wrong, in_table, in_refusal = BUGS[bug]
+    shutil.copytree(ROOT, tmp_path / "minirelu", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (tmp_path / "minirelu" / file).read_text(encoding="utf-8")
+    assert right in text
+    (tmp_path / "minirelu" / file).write_text(text.replace(right, wrong), encoding="utf-8")
+
+    def here(*arguments: object) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "minirelu", *map(str, arguments)],
+            capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+
+    table = here("check")
+    assert table.returncode == 1
+    assert any(in_table in line and "DIFFERS" in line for line in table.stdout.splitlines())
+    assert f"look at  {file}" in table.stdout or file in table.stdout.split("look at")[1]
+
+    settings = "--preset tiny --steps 2 --probe-tokens 64 --corpus".split()
+    refused = here("train", *settings, text_file, "--out", "refused")
+    check_fails_plainly(refused, in_refusal, "--compute reference", file.split("/")[1])
+    if bug == "model":
+        assert here("train", *settings, text_file, "--compute", "auto").returncode == 0
+        assert here("train", *settings, text_file, "--compute", "reference").returncode == 0
