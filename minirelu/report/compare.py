@@ -20,6 +20,7 @@ from minirelu.figures.runs import (
     unlike_runs,
 )
 from minirelu.figures.style import save
+from minirelu.report.page import code_text
 from minirelu.runs.run import Run, measured, probes_of
 from minirelu.sparsity.measures import MEASURES, report_measures, what_on_means
 from minirelu.sparsity.usage import first_and_last
@@ -63,6 +64,9 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         result["notes"].append(
             f"Not alike: probed last at steps {', '.join(map(str, sorted(steps)))}."
         )
+    codes = {code_text(run) for run in runs}
+    if len(codes) > 1:
+        result["notes"].append(f"Made by different code: {', '.join(sorted(codes))}.")
     left_out: dict[tuple[str, ...], list[str]] = {}  # why: which
     for name in ("val_loss", *(measure.name for measure in report_measures())):
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from minirelu.config import TrainConfig
 from minirelu.errors import printable
 from minirelu.figures import FIGURES, draw_all
 from minirelu.generation import generate
@@ -88,10 +89,18 @@ def facts(run: Run) -> dict[str, str]:
     """Return what one must know about a run to judge its numbers, or to do it again."""
     last, made_with = probes_of(run)[-1], run.made_with
     versions = ", ".join(
-        f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads")
+        f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads", "code")
     )
+    parent = run.parent
+    branched = {}
+    if parent:
+        changed = "; ".join(map(str, parent["changed"])) or "nothing"
+        branched["branch"] = printable(
+            f"of {parent['run']} at step {parent['step']}; changed: {changed}"
+        )
     return {
         **run_facts(run),
+        **branched,
         "text's SHA-256": str(run.corpus["sha256"]),
         "reached": f"step {last['step']}, {last['tokens']:,} tokens",
         "probe": f"{last['probe_tokens']:,} held-out tokens, the same at every probe; a batch is "
@@ -100,7 +109,14 @@ def facts(run: Run) -> dict[str, str]:
             f"{versions}; {made_with.get('platform', 'unknown platform')}, "
             f"{made_with.get('threads', 'unknown number of')} threads"
         ),
+        "code": printable(code_text(run)),
     }
+
+
+def code_text(run: Run) -> str:
+    """Say which code trained a run, by the digest of what computes."""
+    (_, first), *later = run.code
+    return first + "".join(f"; changed, from step {step} on {code}" for step, code in later)
 
 
 def run_facts(run: Run) -> dict[str, str]:
@@ -110,14 +126,24 @@ def run_facts(run: Run) -> dict[str, str]:
     return {
         "model": f"{model.n_layers} layers, d_model {model.d_model}, d_mlp {widths}, "
         f"{model.n_heads} heads, n_ctx {model.n_ctx}, d_vocab {model.d_vocab}, "
-        f"{'with' if model.bias else 'no'} biases, init {model.init}; "
-        f"{n_params(model):,} parameters",
+        f"{'with' if model.bias else 'no'} biases, init {model.init}, {model.act_fn}"
+        f"{f' {model.act_k}' if model.act_fn == 'topk' else ''}; {n_params(model):,} parameters",
         "text": f"{printable(str(corpus['corpus']))}: {corpus['train_tokens']:,} tokens to train "
         f"on, {corpus['val_tokens']:,} held out ({_reading(corpus)})",
         "training": f"{train.steps} steps of {train.batch_size * model.n_ctx:,} tokens; peak "
         f"learning rate {train.learning_rate:g}, {train.warmup_steps} steps of warm-up, "
-        f"{train.schedule}; weight decay {train.weight_decay:g}; seed {train.seed}",
+        f"{train.schedule}; {train.optimizer}, weight decay {train.weight_decay:g}; seed "
+        f"{train.seed}{_extras(train)}",
     }
+
+
+def _extras(train: TrainConfig) -> str:
+    """What most trainings do without, where this one does not."""
+    extras = [f"; batches by seed {train.data_seed}"] if train.data_seed >= 0 else []
+    extras += [f"; l1 {train.l1:g}"] if train.l1 else []
+    extras += [f"; {printable(text)}" for text in train.intervene]
+    extras += [f"; computed by {train.compute}"] if train.compute != "auto" else []
+    return "".join(extras)
 
 
 def _reading(corpus: dict[str, Any]) -> str:

@@ -74,6 +74,15 @@ class Run:
         return table if isinstance(table, dict) else {}
 
     @property
+    def code(self) -> list[tuple[int, str]]:
+        """Digests of the code that trained it, each with the step it began at.
+
+        More than one where code was changed before the run was resumed.
+        """
+        begun_with = [(0, str(self.made_with.get("code", "unknown")))]
+        return begun_with + [(r["step"], str(r["code"])) for r in self.metrics("code")]
+
+    @property
     def parent(self) -> dict[str, Any] | None:
         """Of a branch: the run and step it goes on from, and the settings it changed."""
         return read_toml(self.folder / "config.toml").get("parent")
@@ -160,7 +169,7 @@ class Run:
         return self.metrics("probe")
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Return the records of one kind, ``train`` or ``probe``.
+        """Return the records of one kind: ``train``, ``probe``, or ``code``.
 
         A last line that a crash cut short is left out.
         """
@@ -208,8 +217,10 @@ def measured(probe: dict[str, Any], measure: str, n_layers: int) -> list[float |
 
 def _check_record(record: dict[str, Any], n_layers: int) -> None:
     """Raise a ValueError, TypeError or KeyError where a record is not what training writes."""
-    float(record["loss" if record["kind"] == "train" else "val_loss"])
-    int(record["step"]), int(record["tokens"])
+    int(record["step"])
+    if record["kind"] in ("train", "probe"):
+        float(record["loss" if record["kind"] == "train" else "val_loss"])
+        int(record["tokens"])
     if record["kind"] == "probe":
         int(record["probe_tokens"]), int(record["batch_tokens"])
         for measure in probe_measures():

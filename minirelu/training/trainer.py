@@ -21,6 +21,7 @@ from minirelu.model.parameters import Parameters
 from minirelu.runs.files import explained, locked, remove_leftovers
 from minirelu.runs.formats import metrics_stamp, write_counts
 from minirelu.runs.run import Run
+from minirelu.source import source_digest
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.measures import probe_measures, summary
 from minirelu.text.batches import batch
@@ -97,6 +98,10 @@ def train(
             write_record(metrics, record)
             on_record(record)
 
+        if run.code[-1][1] != source_digest():  # it was changed since the run was made
+            write_record(
+                metrics, {"kind": "code", "step": state.step, "code": source_digest()}
+            )
         if state.step == 0 and not run.steps:
             note(probe(run, state, workspace))
             save(run, state, metrics)

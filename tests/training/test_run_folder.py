@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers import new_run, quick_settings
+from helpers import new_run, quick_settings, stop_after
 
 import minirelu as mr
 from minirelu.runs import files
@@ -143,3 +143,23 @@ def test_thinning_out_keeps_what_it_is_told(tmp_path, text_file):
     mr.train(run)
     thin_out(run.checkpoints, keep_weights={1, 4})
     assert run.steps == [1, 4, 8, 12]  # 8 and 12 can be resumed from
+
+
+def test_code_that_changed_before_a_resume_is_on_record(text_file, tmp_path, monkeypatch):
+    """Report and comparison say which code made a run."""
+    from minirelu.report.compare import compare
+    from minirelu.report.page import facts
+    from minirelu.training import trainer
+
+    run = new_run(tmp_path, text_file, "run")
+    other = new_run(tmp_path, text_file, "other")
+    assert mr.train(other)
+    assert run.code == other.code and len(run.code) == 1 and len(run.code[0][1]) == 12
+    assert not mr.train(run, should_stop=stop_after(6))
+    monkeypatch.setattr(trainer, "source_digest", lambda: "0123456789ab")
+    assert mr.train(run)
+    assert run.code == [run.code[0], (6, "0123456789ab")]
+    assert facts(run)["code"].endswith("; changed, from step 6 on 0123456789ab")
+    notes = compare([other, run])["notes"]
+    assert [note for note in notes if "different code" in note and "0123456789ab" in note]
+    assert not [note for note in compare([other, other])["notes"] if "code" in note]
