@@ -97,7 +97,8 @@ class Run:
         """What was read: counts, SHA-256, and the baselines in nats per token."""
         file = self.folder / "corpus.json"
         facts = read_json(file)
-        marks = facts.get("baselines") if isinstance(facts, dict) else None
+        # 0.1 called them yardsticks
+        marks = facts.get("baselines", facts.get("yardsticks")) if isinstance(facts, dict) else None
         whole = isinstance(marks, dict) and all(
             isinstance(facts.get(key), int)
             for part in ("train", "val")

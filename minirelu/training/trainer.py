@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -79,6 +79,7 @@ def train(
     if settings.train.compute == "auto" and not unchecked:
         compute.refuse_disagreement(run.config)
     probes = set(probe_steps(settings.train))
+    interventions = parse_interventions(settings.train.intervene)
     to_save = probes | set(settings.train.keep_optimizer_at)
     last_saved = time.monotonic()
     workspace = Workspace()
@@ -106,7 +107,10 @@ def train(
             note(probe(run, state, workspace))
             save(run, state, metrics)
         while state.step < settings.train.steps:
-            note(train_step(run, state, workspace, on_step))
+            step = state.step + 1
+            acting = [i.around for i in interventions if i.acts_at(step)]
+            acting += [on_step] if on_step else []
+            note(train_step(run, state, workspace, acting))
             if state.step in probes:
                 note(probe(run, state, workspace))
             stopping = state.step < settings.train.steps and should_stop()
@@ -120,9 +124,9 @@ def train(
 
 
 def train_step(
-    run: Run, state: State, workspace: Workspace, on_step: OnStep | None = None
+    run: Run, state: State, workspace: Workspace, acting: Sequence[OnStep] = ()
 ) -> Record:
-    """Make one update and return its record."""
+    """Make one update, with interventions around it, and return its record."""
     config, settings = run.config, run.settings.train
     start = time.perf_counter()
     step = state.step + 1
@@ -131,9 +135,8 @@ def train_step(
         run.train_tokens, step, settings.batch_size, config.n_ctx, settings.batch_seed
     )
     loss, penalty, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
-    acting = [i.around for i in parse_interventions(settings.intervene) if i.acts_at(step)]
     with contextlib.ExitStack() as after_the_update:
-        for intervene in [*acting, *([on_step] if on_step else [])]:
+        for intervene in acting:
             after_the_update.enter_context(around_update(intervene, state, grads, step))
         grad_norm = compute.global_norm(grads, settings.compute)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
