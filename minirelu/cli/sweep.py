@@ -254,8 +254,10 @@ def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
         for l in sorted({row["layer"] for row in of_values}):
             of_layer = [row for row in of_values if row["layer"] == l]
             _say_row((*values, l), [_range([row[m.name] for row in of_layer], m) for m in measures])
+    say()
     for sentence in dict.fromkeys(what_on_means(p.settings.model) for p in planned.points()):
-        say(sentence)
+        if sentence:
+            say(f"{sentence}\n")
 
 
 def _say_row(names: tuple[Any, ...], cells: list[str]) -> None:
