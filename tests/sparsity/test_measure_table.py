@@ -30,6 +30,7 @@ from minirelu.sparsity.measures import (
     report_measures,
     summary,
 )
+from minirelu.sparsity.usage import in_sequence_percentile
 from minirelu.sweeps.folder import table as sweep_table
 from minirelu.sweeps.sweep import Point
 
@@ -164,7 +165,17 @@ def test_probe_and_command_use_the_same_names(finished_run):
         *("median_in_sequence_used", "median_in_sequence_all"),
     ]
     assert {name: record[name] for name in names} == {name: found[name] for name in names}
-    assert not any(name.startswith("p50_") for name in found) and "p5_in_sequence_all" in found
+    assert not any(name.startswith("p50_") for name in found)
+
+
+def test_percentiles_are_what_their_names_say(finished_run):
+    counts = finished_run.counts(12)
+    found = summary(counts)
+    for over in ("used", "all"):
+        for p, name in ((5, "p5"), (25, "p25"), (50, "median"), (75, "p75"), (95, "p95")):
+            expected = in_sequence_percentile(counts, p, over).tolist()
+            assert found[f"{name}_in_sequence_{over}"] == expected
+    assert sum("in_sequence_" in name for name in found) == 10
 
 
 def test_table_is_consistent():
