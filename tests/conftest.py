@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ODD, quick_settings, small_sweep
+from PIL import Image
 
 import minirelu as mr
+from minirelu import estimate
+from minirelu.figures import FIGURES
+from minirelu.report import page
 from minirelu.runs.prepare import create_run
 from minirelu.sweeps.running import run_sweep
 from minirelu.sweeps.sweep import Sweep
@@ -38,6 +42,25 @@ def finished_run(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> m
     run = create_run(quick_settings(text_file), tmp_path_factory.mktemp("runs") / "finished")
     assert mr.train(run)
     return run
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of something else: a report's figures are one grey point each."""
+
+    def draw_points(run: mr.Run, folder: Path) -> dict[str, Path]:
+        files = {name: folder / f"{name}.png" for name in FIGURES}
+        for file in files.values():
+            Image.new("L", (1, 1), 128).save(file)
+        return files
+
+    monkeypatch.setattr(page, "draw_all", draw_points)
+
+
+@pytest.fixture
+def guessed_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of something else: the time of a step is not measured."""
+    monkeypatch.setattr(estimate, "step_time", lambda settings: estimate.StepTime(0.02, 0.01))
 
 
 @pytest.fixture(scope="session")

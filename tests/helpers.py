@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import minirelu as mr
+from minirelu.cli.main import main
 from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measures import probe_measures
 from minirelu.sweeps.sweep import Sweep
@@ -84,7 +88,27 @@ def drawn(figure):
     return [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
 
 
-def command(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the command line in this process, which takes a tenth of the time of :func:`process`."""
+    before, out, err = Path.cwd(), io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")  # a warning is a line on stderr, as a user would see it
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
+        os.chdir(cwd or before)
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as e:
+            return subprocess.CompletedProcess(arguments, e.code, out.getvalue(), err.getvalue())
+        finally:
+            os.chdir(before)
+
+
+def process(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
     """Run the command line as a user does, in a process of its own."""
     root = str(Path(mr.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root, "PYTHONIOENCODING": "utf-8", **env}

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, command, quick_settings
+from helpers import QUICK, command, process, quick_settings
 
 import minirelu as mr
+
+pytestmark = pytest.mark.usefixtures("plain_figures", "guessed_steps")
 
 
 def test_readme_commands(tmp_path):
@@ -22,7 +24,7 @@ def test_readme_commands(tmp_path):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^bin/minirelu (\w+)(.*)$", readme, re.MULTILINE)
     assert [verb for verb, _ in lines[:2]] == ["train", "sample"], "the README's two commands"
-    result = command("train", "--preset", "tiny", cwd=tmp_path)
+    result = process("train", "--preset", "tiny", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert re.search(r"^ +better than unigram", result.stdout, re.MULTILINE)
     assert (tmp_path / "runs/tiny/report.html").is_file()
@@ -30,7 +32,7 @@ def test_readme_commands(tmp_path):
     import shlex
 
     arguments = [a.replace("runs/small", "runs/tiny") for a in shlex.split(lines[1][1])]
-    result = command("sample", *arguments, cwd=tmp_path)
+    result = process("sample", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     prompt = arguments[arguments.index("--prompt") + 1]
     assert result.stdout.startswith(prompt) and len(result.stdout) > len(prompt) + 20

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, check_fails_plainly, command
+from helpers import QUICK, check_fails_plainly, command, process
 
 import minirelu as mr
+
+pytestmark = pytest.mark.usefixtures("plain_figures", "guessed_steps")
 
 
 def nothing_left(folder: Path, *but: str) -> None:
@@ -77,15 +79,15 @@ def test_mistakes_in_training(tmp_path, arguments, words):
 
 def test_folder_that_holds_another_run(trained):
     before = sorted(trained.rglob("*"))
-    result = command("train", "--preset", "tiny", "--out", trained)
+    result = process("train", "--preset", "tiny", "--out", trained)
     check_fails_plainly(result, "holds a run already", "--resume")
     assert sorted(trained.rglob("*")) == before
 
 
 def test_resume_with_changed_options(trained):
-    result = command("train", "--resume", trained, "--steps", 500)
+    result = process("train", "--resume", trained, "--steps", 500)
     check_fails_plainly(result, "cannot change settings", "train.steps: 12, not 500")
-    result = command("train", "--resume", trained, "--d-mlp", 64, "--n-layers", 2)
+    result = process("train", "--resume", trained, "--d-mlp", 64, "--n-layers", 2)
     line = check_fails_plainly(result, "model.d_mlp: 32, not 64")
     assert "n_layers" not in line  # the same as before: no change
 

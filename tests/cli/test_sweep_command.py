@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import check_fails_plainly, command
+from helpers import check_fails_plainly, command, process
 
 import minirelu as mr
+from minirelu import workers
+
+pytestmark = pytest.mark.usefixtures("plain_figures", "guessed_steps")
 
 QUICK = ("--preset", "tiny", "--steps", 6, "--probe-tokens", 256, "--n-ctx", 16, "--d-vocab", 300)
 GRID = ("--vary", "d_mlp=24,40", "--seeds", 2)
@@ -187,8 +190,9 @@ def test_mistakes(tmp_path, arguments, words):
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_scheduler_that_does_not_answer(tmp_path):
+def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="distributed is not installed")
+    monkeypatch.setattr(workers, "_REACH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
         result = command("sweep", "fig3", "--scheduler", address, cwd=tmp_path)
@@ -227,5 +231,5 @@ def test_distributed_that_is_not_installed(tmp_path):
     (tmp_path / "distributed.py").write_text("raise ImportError", encoding="utf-8")
     root = str(Path(mr.__file__).parents[1])
     path = f"{tmp_path}{os.pathsep}{root}"
-    result = command("sweep", "fig3", "--scheduler", "tcp://x:1", cwd=tmp_path, PYTHONPATH=path)
+    result = process("sweep", "fig3", "--scheduler", "tcp://x:1", cwd=tmp_path, PYTHONPATH=path)
     check_fails_plainly(result, "distributed", "pip install 'minirelu[cluster]'")

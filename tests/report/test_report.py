@@ -71,7 +71,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> mr.Run:
     return run
 
 
-def test_hostile_text_is_shown_as_text(hostile_run):
+def test_hostile_text_is_shown_as_text(hostile_run, plain_figures):
     page = write_report(hostile_run)
     html = page.read_text(encoding="utf-8")
     assert "<img src=x" not in html
@@ -88,7 +88,7 @@ def test_no_probe_yet_is_said(text_file, tmp_path):
     assert not (run.folder / "report.html").exists()
 
 
-def test_damaged_records_are_named(finished_run, tmp_path):
+def test_damaged_records_are_named(finished_run, tmp_path, plain_figures):
     import shutil
 
     copy = Path(shutil.copytree(finished_run.folder, tmp_path / "copy"))

@@ -96,7 +96,7 @@ def test_many_probes_are_thinned_for_drawing_not_for_lives(finished_run, monkeyp
         assert (a["first"], a["last"], a["since"]) == (b["first"], b["last"], b["since"])
 
 
-def test_what_is_missing_is_said(copied):
+def test_what_is_missing_is_said(copied, plain_figures):
     last = copied.probes()[-1]["step"]
     copied.counts_file(2).unlink()
     data = unit_data(copied)
@@ -116,13 +116,13 @@ def test_what_is_missing_is_said(copied):
     assert "script-src" not in html
 
 
-def test_damaged_counts_are_named(copied):
+def test_damaged_counts_are_named(copied, plain_figures):
     copied.counts_file(4).write_bytes(b"PK oops")
     with pytest.raises(mr.UserError, match=r"step_000004.npz is damaged"):
         write_report(copied)
 
 
-def test_only_the_page_s_own_script_may_run(finished_run):
+def test_only_the_page_s_own_script_may_run(finished_run, plain_figures):
     html = write_report(finished_run).read_text(encoding="utf-8")
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html).group(1)
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
