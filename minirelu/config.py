@@ -340,7 +340,7 @@ class Config:
         UserError
             naming the file, and the wrong key or value.
         """
-        tables = {} if file is None else read_toml(file)
+        tables: Mapping[str, Any] = {} if file is None else read_toml(file)
         where = "" if file is None else f"{shown(file)}: "
         if preset is None:
             preset = tables.get("preset", "small")

@@ -33,7 +33,7 @@ class Checked:
     """Dataclass base that checks every field against its :func:`setting`, by name."""
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass's base
             value = getattr(self, f.name)
             many = f.metadata["several"] or f.metadata["per_layer"]
             if many and isinstance(value, (list, tuple)):

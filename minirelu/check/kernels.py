@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def _linear(rng: np.random.Generator) -> Pairs:
     back = [linear_backward(dy[k], x, W[k]) for k in range(K)]
     return {
         "y": (y, np.stack([linear_forward(x, W[k], b[k]) for k in range(K)])),
-        "dx": (dx, sum(d[0] for d in back)),
+        "dx": (dx, np.sum([d[0] for d in back], axis=0)),
         "dW": (dW.sum(axis=0), np.stack([d[1] for d in back])),
         "db": (db.sum(axis=0), np.stack([d[2] for d in back])),
     }
@@ -132,7 +133,7 @@ def _attention(rng: np.random.Generator) -> Pairs:
     B, T, H, D = 2, 150, 3, 5
     N, C = B * T, H * D
     x, dout = _normal(rng, B, T, C), _normal(rng, B, T, C)
-    p: dict[str, Array | None] = {f"W_{n}": _normal(rng, C, C) / 2 for n in "QKVO"}
+    p: dict[str, Any] = {f"W_{n}": _normal(rng, C, C) / 2 for n in "QKVO"}
     p |= {f"b_{n}": None for n in "QKVO"}
     _, saved = attention_forward(x, p, H)
     q, k, v = (np.ascontiguousarray(saved[n].reshape(N, C)) for n in "qkv")
@@ -179,7 +180,8 @@ def _adamw(rng: np.random.Generator) -> Pairs:
 
     p, g, m = _normal(rng, 3, 1001)
     by_kernel, by_reference = ([a.copy() for a in (p, g, m, m * m)] for _ in range(2))
-    how = dict(step=7, lr=0.01, beta1=0.8, beta2=0.97, eps=1e-5, decay=0.1, g_scale=0.3)
+    how: dict[str, Any] = dict(step=7, lr=0.01, beta1=0.8, beta2=0.97, eps=1e-5)
+    how |= dict(decay=0.1, g_scale=0.3)
     kernels.adam_step(*by_kernel, **how)
     optimizers.adam_step(*by_reference, **how)
     pairs = dict(zip(("p", "g", "m", "v"), zip(by_kernel, by_reference, strict=True), strict=True))

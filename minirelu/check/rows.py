@@ -32,7 +32,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 0.0) 
     >>> relative_error(np.array([3.0, 4.5]), np.array([3.0, 4.0]))
     0.1
     """
-    found, expected = np.float64(found), np.float64(expected)
+    found, expected = (np.asarray(a, np.float64) for a in (found, expected))
     size = max(float(np.linalg.norm(expected)), least)
     difference = float(np.linalg.norm(found - expected))
     return difference / size if size else difference

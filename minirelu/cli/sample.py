@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from minirelu.cli.say import say
@@ -43,7 +45,7 @@ def sample(
     run = Run.open(folder)
     tokenizer = run.tokenizer
     ids = tokenizer.encode_prompt(prompt) or [tokenizer.end or 0]
-    settings = {"temperature": temperature, "top_k": top_k, "seed": seed}
+    settings: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "seed": seed}
     new = generate(run.params(step), ids, run.config, tokens, **settings, stop_at=tokenizer.end)
     say(prompt, nl=False)
     for text in _as_text(new, tokenizer.decode):

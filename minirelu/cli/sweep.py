@@ -269,7 +269,7 @@ def _range(values: list[float | None], measure: Measure) -> str:
     from minirelu.figures.runs import mean_and_range
 
     mean, low, high = mean_and_range(values)
-    if mean is None:
+    if mean is None or low is None or high is None:
         return "-"
     scale = 100 if measure.is_share else 1
     text = f"{scale * mean:.1f}"

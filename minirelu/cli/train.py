@@ -177,10 +177,10 @@ def _describe(run: Run) -> None:
         seconds = {"training": training, "drawing": drawing_seconds(run.settings, each)}
         say(f"{'time':9} {time_text(left, seconds, each)}")
     kept = kept_weights(run.settings)
-    each = weight_bytes(run.config)
+    disk = len(kept) * weight_bytes(run.config)
     say(
         f"{'folder':9} {run.folder}; weights of {len(kept)} steps stay, "
-        f"{len(kept) * each / 1e6:.0f} MB (--snapshot-budget-gb)"
+        f"{disk / 1e6:.0f} MB (--snapshot-budget-gb)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     """
 
     what: str
-    data: Callable[[Sequence[Run]], Data]
+    data: Callable[..., Data]  # from a sequence of runs
     takes: str
     draw: Callable[[Data], Figure] = draw_panels
 

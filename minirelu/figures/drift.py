@@ -11,7 +11,7 @@ from minirelu.runs.run import Run, probes_of
 
 PROBE_TOKENS = 512  # a part of the probe is enough for means, and a report stays quick
 APART = 1.5  # steps at which it is measured, at least; the axis is logarithmic
-_PANELS = {
+_PANELS: dict[str, tuple[str, Data]] = {
     "mean_pre": ("mean pre-activation", {"label": "pre-activation"}),
     "mean_grad_on": (
         "mean gradient on those that are on",

@@ -218,7 +218,7 @@ def _legend(figure: Figure, panels: list[Data], below: bool) -> None:
     for name, each in series.items():
         color = INK if each["layer"] else color_of(each["look"], None)
         entries.append(Line2D([], [], **{**LOOKS[each["look"]], "color": color}, label=name))
-    place = "outside lower center" if below else "outside right center"
     if entries:
         columns = min(len(entries), 4) if below else 1
-        figure.legend(handles=entries, loc=place, frameon=False, ncols=columns)
+        where: Any = "outside lower center" if below else "outside right center"
+        figure.legend(handles=entries, loc=where, frameon=False, ncols=columns)

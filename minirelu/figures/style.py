@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
@@ -200,5 +200,5 @@ def save(figure: Figure, path: Path) -> Path:
         figure.savefig(whole, format="png")
     # 256 colours are enough for lines, and a third of the size
     with Image.open(whole) as picture, replacing(png) as temporary:
-        picture.convert("RGB").quantize(256, dither=0).save(temporary, format="png")
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(temporary, format="png")
     return png

@@ -21,7 +21,7 @@ def rarefaction(runs: Sequence[Run]) -> Data:
     counts = run.counts(step)
     seen, estimate = measure(counts), chao1(counts).estimate
     tokens = seen.tokens.tolist()
-    x = {"label": "tokens read", "scale": "log"}
+    x: Data = {"label": "tokens read", "scale": "log"}
     x["ticks"] = [[T * 4**i, short(T * 4**i)] for i in range(16) if T * 4**i <= tokens[-1]]
     panels = []
     for l, F in enumerate(run.config.mlp_widths):

@@ -36,9 +36,9 @@ class Sweep(NamedTuple):
 def fig3(runs: Sequence[Run]) -> Data:
     """Share of units used per batch and per token, against the width of the MLP."""
     sweep = _sweep(runs, "d_mlp", "fig3")
-    widths = [group.runs[0].config.d_mlp for group in sweep.together]
+    widths = [group.runs[0].config.mlp_widths[0] for group in sweep.together]
     L = sweep.runs[0].config.n_layers
-    x = {"label": "hidden units of a layer (d_mlp)", "scale": "log"}
+    x: Data = {"label": "hidden units of a layer (d_mlp)", "scale": "log"}
     x["ticks"] = [[width, str(width)] for width in widths]
     batch = batch_tokens(sweep.runs)
     panels = []
@@ -67,7 +67,7 @@ def fig4(runs: Sequence[Run]) -> Data:
         mean, low, high = zip(*values, strict=True)
         at = [l / max(1, L - 1) for l in range(L)]
         lines.append(line(at, mean, None, run_look(number), f"{L} layers", (low, high)))
-    x = {"label": "place in the stack of layers", "scale": "linear"}
+    x: Data = {"label": "place in the stack of layers", "scale": "linear"}
     x["ticks"] = [[0, "first"], [0.25, "¼"], [0.5, "½"], [0.75, "¾"], [1, "last"]]
     step = sweep.runs[0].settings.train.steps
     batch = batch_tokens(sweep.runs)

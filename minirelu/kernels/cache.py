@@ -12,10 +12,12 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba.misc.appdirs import AppDirs
 
+numba_config: Any = numba.config  # whose attributes are made when it loads
 KERNELS_FOLDER = Path(__file__).resolve().parent
 
 
@@ -29,8 +31,8 @@ def cache_folder() -> Path | None:
     # several copies of the source may share a place
     copy = f"minirelu-{hashlib.sha256(str(KERNELS_FOLDER).encode()).hexdigest()[:8]}-"
     places = [KERNELS_FOLDER / "__pycache__", Path(AppDirs("minirelu", False).user_cache_dir)]
-    if numba.config.CACHE_DIR:
-        places.insert(0, Path(numba.config.CACHE_DIR))
+    if numba_config.CACHE_DIR:
+        places.insert(0, Path(numba_config.CACHE_DIR))
     for place in places:
         folder = place / (copy + source_digest(KERNELS_FOLDER)[:12])
         try:

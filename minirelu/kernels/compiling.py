@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from minirelu.kernels.cache import cache_folder
+from minirelu.kernels.cache import cache_folder, numba_config
 from minirelu.threads import most_threads, n_threads
 
 # Sums may be taken in another order (vector registers need that), products and sums contracted,
@@ -40,15 +40,15 @@ def part(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return _compile(kernel, forceinline=True)
 
 
-def _compile(kernel: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+def _compile(kernel: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     KERNELS.append(kernel)
-    folder, users_own = cache_folder(), numba.config.CACHE_DIR
+    folder, users_own = cache_folder(), numba_config.CACHE_DIR
     options |= {"cache": folder is not None}
-    numba.config.CACHE_DIR = str(folder or "")  # read by njit now, and never again
+    numba_config.CACHE_DIR = str(folder or "")  # read by njit now, and never again
     try:
         return numba.njit(fastmath=SAFE, error_model="numpy", **options)(kernel)
     finally:
-        numba.config.CACHE_DIR = users_own
+        numba_config.CACHE_DIR = users_own
 
 
 def parallel(kernel: Callable[..., Any]) -> Callable[..., None]:

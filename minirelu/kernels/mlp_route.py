@@ -208,7 +208,7 @@ def plain_post(kept: Kept, N: int, F: int) -> Array:
     post = np.zeros((N, F), kept.values.dtype)
     for b in range(len(kept.values)):
         lo, hi = b * BLOCK, min(N, (b + 1) * BLOCK)
-        if kept.start is None:
+        if kept.start is None or kept.token is None:
             post[lo:hi] = kept.values[b, : F * (hi - lo)].reshape(F, hi - lo).T
         else:
             unit = np.repeat(np.arange(F), np.diff(kept.start[b]))

@@ -72,8 +72,10 @@ ACTIVATIONS = (
 )
 
 # What the backward reads; the rest can be dropped while training.
-_BACKWARD = ("tokens", "resid_pre", "resid_mid", "resid_post", "scale", "normalized")
-_BACKWARD += ("hook_q", "hook_k", "hook_v", "pattern", "hook_z", "hook_pre", "hook_post")
+_BACKWARD = tuple(
+    "tokens resid_pre resid_mid resid_post scale normalized hook_q hook_k hook_v pattern hook_z "
+    "hook_pre hook_post".split()
+)
 
 
 def activation_names(config: ModelConfig) -> list[str]:

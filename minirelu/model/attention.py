@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ Past = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 def attention_forward(
     x: np.ndarray,
-    p: Mapping[str, np.ndarray | None],
+    p: Mapping[str, Any],
     n_heads: int,
     hook: Hook = as_it_is,
     past: Past | None = None,
@@ -73,7 +74,7 @@ def attention_forward(
 def attention_backward(
     dout: np.ndarray,
     x: np.ndarray,
-    p: Mapping[str, np.ndarray | None],
+    p: Mapping[str, Any],
     saved: Mapping[str, np.ndarray],
     hook: Hook = as_it_is,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -238,11 +239,11 @@ def backward(
         # x = x + mlp(layernorm(x)): the gradient goes both ways and meets again
         dx = hook(block + "hook_resid_post", dx)
         W_in, _, W_out, _ = mlp_params(params, l)
-        mlp_saved = tuple(
+        x, pre, post = (
             acts[n] for n in (block + "ln2.hook_normalized", mlp + "hook_pre", mlp + "hook_post")
         )
         dnormalized, *mlp_grads = mlp_backward(
-            hook(block + "hook_mlp_out", dx), W_in, W_out, mlp_saved, config.activation, l1,
+            hook(block + "hook_mlp_out", dx), W_in, W_out, (x, pre, post), config.activation, l1,
             inside(hook, mlp),
         )  # fmt: skip
         for name, value in zip(MLP, mlp_grads, strict=True):
@@ -287,11 +288,12 @@ def check_tokens(tokens: Array, config: ModelConfig, what: str) -> Array:
     return tokens
 
 
-def attention_params(params: Mapping[str, Array], l: int) -> dict[str, Array | None]:
+def attention_params(params: Mapping[str, Array], l: int) -> dict[str, Any]:
     """Attention's tensors of layer l by their last name; None for a bias the model lacks."""
     return {name: params.get(f"blocks.{l}.attn.{name}") for name in ATTENTION}
 
 
-def mlp_params(params: Mapping[str, Array], l: int) -> list[Array | None]:
+def mlp_params(params: Mapping[str, Array], l: int) -> tuple[Any, Any, Any, Any]:
     """``W_in, b_in, W_out, b_out`` of layer l; None for a bias the model lacks."""
-    return [params.get(f"blocks.{l}.mlp.{name}") for name in MLP]
+    W_in, b_in, W_out, b_out = (params.get(f"blocks.{l}.mlp.{name}") for name in MLP)
+    return W_in, b_in, W_out, b_out

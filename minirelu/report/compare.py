@@ -130,7 +130,8 @@ def _plain(value: float) -> float | None:
 
 def _minus(row: Sequence[float | None]) -> list[float | None]:
     """Each run less the first."""
-    return [None if None in (v, row[0]) else v - row[0] for v in row]
+    first = row[0]
+    return [None if v is None or first is None else v - first for v in row]
 
 
 def overlay(runs: Sequence[Run], folder: Path) -> tuple[dict[str, Path], dict[str, Any], list[str]]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def locked(file: IO[bytes], otherwise: str) -> Iterator[None]:
     The operating system lets go of it when the process ends, however it ends.
     """
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             # Windows locks bytes, and keeps readers from them: one far behind the end
@@ -121,7 +122,7 @@ def sha256(path: Path) -> str:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed ``.npz`` file."""
     with replacing(path) as temporary, open(temporary, "wb") as f:
-        np.savez_compressed(f, **arrays)
+        np.savez_compressed(f, **arrays)  # type: ignore[arg-type]  # its stubs want allow_pickle
 
 
 # What zipfile, zlib and NumPy raise for damaged archives.

@@ -44,7 +44,7 @@ def check_metrics(file: Path) -> None:
 
 def write_counts(file: Path, counts: UnitCounts) -> None:
     """Write counts as an ``.npz`` file with its stamp."""
-    stamp = {"format": np.int64(COUNTS_FORMAT), "minirelu": np.str_(minirelu.__version__)}
+    stamp = {"format": np.array(COUNTS_FORMAT), "minirelu": np.array(minirelu.__version__)}
     write_arrays(file, counts.to_arrays() | stamp)
 
 

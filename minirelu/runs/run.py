@@ -98,8 +98,10 @@ class Run:
         file = self.folder / "corpus.json"
         facts = read_json(file)
         # 0.1 called them yardsticks
-        marks = facts.get("baselines", facts.get("yardsticks")) if isinstance(facts, dict) else None
-        whole = isinstance(marks, dict) and all(
+        facts = facts if isinstance(facts, dict) else {}
+        marks = facts.get("baselines", facts.get("yardsticks"))
+        marks = marks if isinstance(marks, dict) else {}
+        whole = all(
             isinstance(facts.get(key), int)
             for part in ("train", "val")
             for key in (f"{part}_documents", f"{part}_bytes", f"{part}_tokens")

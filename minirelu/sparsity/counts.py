@@ -231,7 +231,7 @@ class UnitCounts:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return everything as named arrays, for ``counts/step_*.npz``."""
-        arrays = {name: np.int64(getattr(self, name)) for name in _NUMBERS}
+        arrays = {name: np.array(getattr(self, name), np.int64) for name in _NUMBERS}
         arrays |= {name: getattr(self, name) for name in _PER_LAYER}
         for name in (*_PER_UNIT, "_open_on"):
             for l, array in enumerate(getattr(self, name)):

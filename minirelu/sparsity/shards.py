@@ -76,6 +76,7 @@ def measure_shards(
     (5, 30)
     """
     shards = cut(sequences)
+    parts: Iterator[tuple[UnitCounts, float]]
     if executor is None:
         params, config = load()
         workspace = Workspace()

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,8 +110,9 @@ def run_sweep(
     open_folder(sweep, folder)
     with locked_folder(folder):
         if cluster is not None:
-            return _Running(sweep, folder, partial(cluster.submit, train_run), watching).run()
-        work = train_run if workers == 1 else partial(_in_own_process, threads)
+            submit: Callable[..., Future] = partial(cluster.submit, train_run)  # type: ignore
+            return _Running(sweep, folder, submit, watching).run()
+        work: Any = train_run if workers == 1 else partial(_in_own_process, threads)
         with ThreadPoolExecutor(workers) as pool:
             try:
                 return _Running(sweep, folder, partial(pool.submit, work), watching).run()

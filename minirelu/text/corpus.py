@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,7 +185,7 @@ def open_corpus(config: TextConfig) -> Corpus:
 
 
 def _documents(
-    root: Path, only: str = "", leave_out: set[str] = frozenset()
+    root: Path, only: str = "", leave_out: Set[str] = frozenset()
 ) -> tuple[list[Document], int]:
     """List the text files below a folder, and count the others.
 

@@ -108,8 +108,9 @@ def train(
             save(run, state, metrics)
         while state.step < settings.train.steps:
             step = state.step + 1
-            acting = [i.around for i in interventions if i.acts_at(step)]
-            acting += [on_step] if on_step else []
+            acting: list[OnStep] = [i.around for i in interventions if i.acts_at(step)]
+            if on_step:
+                acting.append(on_step)
             note(train_step(run, state, workspace, acting))
             if state.step in probes:
                 note(probe(run, state, workspace))
