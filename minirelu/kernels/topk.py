@@ -39,12 +39,10 @@ def _list_largest(
             above = not row[j] <= smallest  # true for a NaN
             kept[t, j] = above
             room -= above
-        j = 0
-        while room > 0:
-            if row[j] == smallest:
+        for j in range(F):
+            if room > 0 and row[j] == smallest:
                 kept[t, j] = True
                 room -= 1
-            j += 1
 
     for j in range(F + 1):
         starts[j] = 0
