@@ -1,7 +1,8 @@
 """The activation functions in the kernels: forward above backward, in place.
 
-Reference: ``minirelu.model.activation_functions``. topk needs all units of a token at once: which
-are kept is found in ``topk.py``.
+Reference: ``minirelu.model.activation_functions``. ReLU, the default, is not taken from here by
+``dense_mlp.py``, where it is faster as part of the loops around it. topk has to see all units of a
+token at once, and does that in ``topk.py``.
 """
 
 from __future__ import annotations
@@ -21,19 +22,14 @@ LEAK = 0.01
 
 
 def _activate(
-    act,  # which activation function, one of CODES
+    act,  # which activation function, one of CODES, but not relu or topk
     values,  # (n,), pre-activations without their bias; becomes post
     bias,
     slope,  # (n,) for gelu, else empty
 ):
     """Add a unit's bias to some tokens' pre-activations, and apply the activation function."""
     n, zero, one = values.size, values.dtype.type(0), values.dtype.type(1)
-    if act == RELU:
-        for i in range(n):
-            value = values[i] + bias
-            # written so that a NaN, for which every comparison is false, stays one
-            values[i] = zero if value <= zero else value
-    elif act == RELU2:
+    if act == RELU2:
         for i in range(n):
             value = values[i] + bias
             values[i] = zero if value <= zero else value * value

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minirelu.kernels.activations import TOPK, activate, add_penalty, undo_activation
+from minirelu.kernels.activations import RELU, TOPK, activate, add_penalty, undo_activation
 from minirelu.kernels.compiling import BLOCK, TILE, parallel
 
 
@@ -31,6 +31,7 @@ def _dense_forward(
     """Add what the MLP writes, but for ``b_out``, to ``y``, and fill ``post``."""
     N, C = x.shape
     F = W_in.shape[0]
+    zero = x.dtype.type(0)
     lo, hi = block * BLOCK, min(N, (block + 1) * BLOCK)
     n = hi - lo
     yb, more = y[lo:hi], scratch[: n * C].reshape(n, C)
@@ -39,8 +40,16 @@ def _dense_forward(
         tile = post[block, first * n : stop * n].reshape(stop - first, n)  # unit, token
         if act != TOPK:
             np.dot(W_in[first:stop], x[lo:hi].T, tile)
-            for j in range(first, stop):
-                activate(act, tile[j - first], b_in[j], slope[block, j * n : (j + 1) * n])
+            for j in range(stop - first):
+                bias = b_in[first + j]
+                if act == RELU:
+                    for t in range(n):
+                        value = tile[j, t] + bias
+                        # written so that a NaN, for which every comparison is false, stays one
+                        tile[j, t] = zero if value <= zero else value
+                else:
+                    unit = first + j
+                    activate(act, tile[j], bias, slope[block, unit * n : (unit + 1) * n])
         np.dot(tile.T, W_out[first:stop], more)
         for t in range(n):
             for c in range(C):
@@ -99,16 +108,23 @@ def _dense_backward(
         tile = post[block, first * n : stop * n].reshape(stop - first, n)
         dpost = scratch[n * C : n * C + (stop - first) * n].reshape(stop - first, n)
         np.dot(W_out[first:stop], dy[lo:hi].T, dpost)  # y = post @ W_out, with respect to post
-        for j in range(first, stop):
-            d, row = dpost[j - first], tile[j - first]
+        for j in range(stop - first):
             if l1 > 0:
-                add_penalty(l1, d, row, 0, n)
-            undo_activation(act, d, row, slope[block, j * n : (j + 1) * n], 0, n)
+                add_penalty(l1, dpost[j], tile[j], 0, n)
             db = zero
-            for t in range(n):
-                row[t] = d[t]
-                db += d[t]
-            db_part[block, j] = db  # pre = x @ W_in.T + b_in, with respect to b_in
+            if act == RELU:  # post = max(pre, 0)
+                for t in range(n):
+                    d = dpost[j, t] if tile[j, t] > zero else zero
+                    tile[j, t] = d
+                    db += d
+            else:
+                unit = first + j
+                slopes = slope[block, unit * n : (unit + 1) * n]
+                undo_activation(act, dpost[j], tile[j], slopes, 0, n)
+                for t in range(n):
+                    tile[j, t] = dpost[j, t]
+                    db += dpost[j, t]
+            db_part[block, first + j] = db  # pre = x @ W_in.T + b_in, with respect to b_in
         np.dot(tile.T, W_in[first:stop], more)  # ... with respect to x
         for t in range(n):
             for c in range(C):
