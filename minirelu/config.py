@@ -188,9 +188,7 @@ class TrainConfig(Checked):
     final_lr: float = setting(
         float, "Where cosine ends, as a share of the peak.", default=0.1, low=0, high=1
     )
-    optimizer: str = setting(
-        str, "Takes the steps.", default="adamw", choices=tuple(OPTIMIZERS)
-    )
+    optimizer: str = setting(str, "Takes the steps.", default="adamw", choices=tuple(OPTIMIZERS))
     momentum: float = setting(
         float, "Share of the last direction that sgd_momentum keeps.", default=0.9, low=0, high=1
     )
@@ -215,7 +213,7 @@ class TrainConfig(Checked):
     )
     intervene: tuple[str, ...] = setting(
         str,
-        "What is done to the updates, as in \"freeze params=embed.*\"; see "
+        'What is done to the updates, as in "freeze params=embed.*"; see '
         "minirelu/training/interventions.py.",
         default=(),
         several=True,

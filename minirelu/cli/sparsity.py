@@ -171,9 +171,7 @@ def _count(
         elif workers != 1:
             load, executor = elsewhere, stack.enter_context(process_pool(workers))
         bar = stack.enter_context(tqdm(total=n, unit="token", unit_scale=True, disable=None))
-        return measure_shards(
-            load, sequences, executor, compute=compute, on_shard=bar.update
-        )
+        return measure_shards(load, sequences, executor, compute=compute, on_shard=bar.update)
 
 
 def results(

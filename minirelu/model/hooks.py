@@ -70,7 +70,5 @@ def check_edits(edit: Mapping[str, Edit] | None, known: Iterable[str]) -> Mappin
             raise UserError(f"edit: no activation {name!r}{nearest(name, known)}")
         pair = isinstance(each, tuple) and len(each) == 2 and all(map(callable, each))
         if not pair and not callable(each):
-            raise UserError(
-                f"edit of {name!r}: give a function, or a pair of it and its backward"
-            )
+            raise UserError(f"edit of {name!r}: give a function, or a pair of it and its backward")
     return edit or {}

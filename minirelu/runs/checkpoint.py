@@ -129,9 +129,7 @@ def new_slots(settings: Config) -> dict[str, Parameters]:
     return {name: Parameters(settings.model) for name in OPTIMIZERS[settings.train.optimizer].slots}
 
 
-def load_slots(
-    checkpoints: Path, step: int, slots: dict[str, Parameters]
-) -> dict[str, Parameters]:
+def load_slots(checkpoints: Path, step: int, slots: dict[str, Parameters]) -> dict[str, Parameters]:
     """Fill the optimizer's slots with those of a step; raises as :func:`load_params` does."""
     read_tensors(_verified(checkpoints, step, OPTIMIZER), _by_slot(slots))
     return slots

@@ -74,9 +74,7 @@ def measure(
 
     for i in range(0, S, at_once):
         part = slice(i, i + at_once)
-        losses, activity = evaluate(
-            params, tokens[part], targets[part], config, compute, workspace
-        )
+        losses, activity = evaluate(params, tokens[part], targets[part], config, compute, workspace)
         nats += float(losses.sum(dtype=np.float64))
         counts.add(activity, T)
     return counts, nats / targets.size

@@ -55,9 +55,7 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             metrics_bytes=metrics.tell(),
         )
     with explained("removing checkpoints that are not needed any more"):
-        thin_out(
-            run.checkpoints, kept_weights(run.settings), run.settings.train.keep_optimizer_at
-        )
+        thin_out(run.checkpoints, kept_weights(run.settings), run.settings.train.keep_optimizer_at)
 
 
 def kept_weights(settings: Config) -> set[int]:

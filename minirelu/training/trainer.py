@@ -100,9 +100,7 @@ def train(
             on_record(record)
 
         if run.code[-1][1] != source_digest():  # it was changed since the run was made
-            write_record(
-                metrics, {"kind": "code", "step": state.step, "code": source_digest()}
-            )
+            write_record(metrics, {"kind": "code", "step": state.step, "code": source_digest()})
         if state.step == 0 and not run.steps:
             note(probe(run, state, workspace))
             save(run, state, metrics)
@@ -159,9 +157,7 @@ def train_step(
 
 
 @contextlib.contextmanager
-def around_update(
-    intervene: OnStep, state: State, grads: Parameters, step: int
-) -> Iterator[None]:
+def around_update(intervene: OnStep, state: State, grads: Parameters, step: int) -> Iterator[None]:
     """Call an intervention now, and what follows its ``yield``, if it has one, afterwards."""
     rest = intervene(state, grads, step)
     if not isinstance(rest, Iterator):
