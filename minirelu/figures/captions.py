@@ -16,6 +16,9 @@ CAPTIONS: dict[str, str] = {
     "fig4": "Each line is a depth, from its first layer to its last, at the end of the training "
     "(figure 4 of the paper); the axis does not begin at 0. If the lines lie on each other, what "
     "counts is a layer's place in the stack, not its number.",
+    "price": "Each point is the end of a training with that setting, from left to right. Above, "
+    "what was paid: the loss, and beside it the share of units on at a token; below, how many "
+    "units fell silent on the whole probe, and what a step took on the machine as it was then.",
     "fig5": "As figure 2a, over the whole run and with even steps. Where a line flattens, the "
     "layer has settled; where it still falls, a longer run would be sparser (figure 5 of the "
     "paper).",

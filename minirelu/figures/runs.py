@@ -12,7 +12,15 @@ from minirelu.runs.run import Run, probes_of
 from minirelu.sparsity.measures import must_share
 
 # Settings that leave the course of a training as it is, but for chance or rounding.
-NO_MATTER = ("seed", "data_seed", "compute", "micro_batches", "probe_every", "snapshot_budget_gb")
+NO_MATTER = (
+    "seed",
+    "data_seed",
+    "compute",
+    "keep_optimizer_at",
+    "micro_batches",
+    "probe_every",
+    "snapshot_budget_gb",
+)
 # What two runs may not share: see Measure.must_share.
 _IN_WORDS = {
     "n_ctx": "sequences of different length",

@@ -100,8 +100,10 @@ def opt_config(config: ModelConfig, tokenizer: Tokenizer | None = None) -> dict[
     Raises
     ------
     ValueError
-        OPT has one MLP width for all layers and a layer norm epsilon of 1e-5.
+        OPT has one MLP width for all layers, ReLU, and a layer norm epsilon of 1e-5.
     """
+    if config.act_fn != "relu":
+        raise UserError(f"OPT has act_fn relu; this model has {config.act_fn}, and cannot be OPT")
     if len(set(config.mlp_widths)) > 1:
         raise UserError(f"OPT has one d_mlp for all layers; this model has {config.mlp_widths}")
     if config.ln_eps != 1e-5:
