@@ -81,18 +81,22 @@ def test_attention(B, T, heads):
         )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 4), st.integers(1, 300), st.integers(1, 1100), st.booleans(),
-    st.sampled_from(["dense", "sparse", "auto"]), st.integers(0, 99),
+    st.sampled_from(ROUTES + [(name, "auto") for name, _ in ROUTES]), st.sampled_from([0, 0.01]),
+    st.integers(0, 99),
 )  # fmt: skip
-def test_whole_step(B, T, V, bias, mlp, seed):
+def test_whole_step(B, T, V, bias, route, l1, seed):
     """Any number of tokens, any vocabulary: more or less than a block, and no multiple of one."""
-    config = mr.ModelConfig(1, 2, 4, 9, n_ctx=300, d_vocab=V, bias=bias)
+    act_fn, compute = route
+    size = dict(n_ctx=300, d_vocab=V, bias=bias)
+    config = mr.ModelConfig(1, 2, 4, 9, **size, act_fn=act_fn, act_k=3)
     params = random_params(config, seed)
     tokens, targets = (np.random.default_rng(seed + i).integers(0, V, (B, T)) for i in (0, 1))
-    loss, grads = mr.loss_and_grads(params, tokens, targets, config, compute="reference")
-    fast_loss, fast = mr.loss_and_grads(params, tokens, targets, config, compute=mlp)
+    given = (params, tokens, targets, config)
+    loss, grads = mr.loss_and_grads(*given, compute="reference", l1=l1)
+    fast_loss, fast = mr.loss_and_grads(*given, compute=compute, l1=l1)
     assert fast_loss == pytest.approx(loss, rel=1e-12, abs=1e-12)
     for name in grads:
         size = np.linalg.norm(grads[name]) + 1e-3  # some are 0 but for rounding
