@@ -250,7 +250,7 @@ assert rows and all(row.fine for row in rows), rows
 from minirelu.cli.main import cli
 cli.main("train --preset tiny --steps 4 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --act-fn softplus "
          "--out run --corpus".split() + [{str(short_text)!r}], standalone_mode=False)
-child = "train --from run --at 4 --steps 6 --act-fn relu --out child"
+child = "train --from run --at 4 --steps 6 --act-fn relu --compute reference --out child"
 cli.main(child.split(), standalone_mode=False)
 """
     done = subprocess.run(

@@ -231,7 +231,7 @@ def test_steps_take_no_memory_of_their_own():
     ws, grads = Workspace(), mr.Parameters(config)
     for mlp in ("dense", "sparse"):
         peaks = []
-        for _ in range(4):  # the first one compiles, and fills the workspace
+        for _ in range(12):  # the first one compiles, and fills the workspace
             tracemalloc.start()
             mr.loss_and_grads(params, tokens, tokens, config, mlp, ws, grads)
             peaks.append(tracemalloc.get_traced_memory()[1])
