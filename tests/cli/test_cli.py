@@ -126,7 +126,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
     )  # fmt: skip
     metrics = tmp_path / "x" / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 12):
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 16):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

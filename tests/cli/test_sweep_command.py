@@ -101,7 +101,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(done, text_file, tmp_path, wo
     )  # fmt: skip
     metrics = [tmp_path / "s" / name / "metrics.jsonl" for name in NAMES[:workers]]
     deadline = time.monotonic() + 120
-    while not all(m.exists() and m.read_bytes().count(b"\n") > 12 for m in metrics):
+    while not all(m.exists() and m.read_bytes().count(b"\n") > 16 for m in metrics):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
