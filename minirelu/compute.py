@@ -3,10 +3,10 @@
 This is the one place where that is decided, by the setting ``compute``:
 
 * ``reference``: every number comes from the plain NumPy of ``model/`` and ``training/``; Numba is
-  not even imported. So a change there is trained as it stands.
+  not even imported. So training uses a change there as it stands.
 * ``dense``, ``sparse``: the kernels, visiting all hidden units, or only those that are on.
-* ``auto``: the kernels, each layer and step by what is faster; the reference for an activation
-  function that has no kernels.
+* ``auto``: the kernels, by the faster route for each layer and step; the reference for an
+  activation function that lacks kernels.
 
 Both give the same numbers, to rounding; ``minirelu check`` holds them to that.
 """
@@ -129,7 +129,7 @@ def step(
     grads: Parameters,
     l1: float = 0.0,
 ) -> tuple[float, float]:
-    """As :func:`loss_and_grads`, with cross-entropy and penalty apart, in nats."""
+    """Like :func:`loss_and_grads`, but with cross-entropy and penalty apart, in nats."""
     tokens = check_tokens(tokens, config, "tokens")
     targets = check_tokens(targets, config, "targets")
     if tokens.shape != targets.shape:

@@ -163,7 +163,7 @@ class TrainConfig(Checked):
     """
 
     steps: int = setting(int, "Optimizer steps.", default=700, low=1, high=1 << 31)
-    batch_size: int = setting(int, "Sequences a step.", default=8, low=1, high=1 << 20)
+    batch_size: int = setting(int, "Sequences per step.", default=8, low=1, high=1 << 20)
     micro_batches: int = setting(
         int,
         "Parts a step's batch is computed in, one after the other, to save memory; "
@@ -183,12 +183,12 @@ class TrainConfig(Checked):
         int, "Steps of linear warm-up from 0.", default=50, low=0, high=1 << 31
     )
     schedule: str = setting(
-        str, "After the warm-up.", default="cosine", choices=("cosine", "constant")
+        str, "Learning rate after the warm-up.", default="cosine", choices=("cosine", "constant")
     )
     final_lr: float = setting(
-        float, "Where cosine ends, as a share of the peak.", default=0.1, low=0, high=1
+        float, "Where the cosine ends, as a share of the peak.", default=0.1, low=0, high=1
     )
-    optimizer: str = setting(str, "Takes the steps.", default="adamw", choices=tuple(OPTIMIZERS))
+    optimizer: str = setting(str, "Update rule.", default="adamw", choices=tuple(OPTIMIZERS))
     momentum: float = setting(
         float, "Share of the last direction that sgd_momentum keeps.", default=0.9, low=0, high=1
     )
@@ -220,7 +220,7 @@ class TrainConfig(Checked):
     )
     probe_every: int = setting(
         int,
-        "After step 512, probe (and keep weights) every so many steps; before it on "
+        "After step 512, probe (and keep weights) every this many steps; before it at "
         "0, 1, 2, 4, ..., 512.",
         default=50,
         low=1,
@@ -346,7 +346,7 @@ class Config:
             known = f"{', '.join(PRESETS)}{nearest(str(preset), PRESETS)}"
             raise UserError(f"unknown preset {one_line(repr(preset))}; there are {known}")
 
-        tables = _in_today_s_words(tables)
+        tables = _with_current_names(tables)
         _refuse_unknown(tables, where)
         below = {s: {**_SMALL[s], **PRESETS[preset].get(s, {})} for s in SECTIONS}
         with_file = {s: {**below[s], **tables.get(s, {})} for s in SECTIONS}
@@ -368,7 +368,7 @@ class Config:
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], where: str = "") -> Config:
         """Make a Config from complete tables, as a run folder holds them."""
-        tables = _in_today_s_words(tables)
+        tables = _with_current_names(tables)
         _refuse_unknown(tables, where)
         parts = {}
         for section, kind in SECTIONS.items():
@@ -394,24 +394,24 @@ class Config:
         }
 
     def to_toml(self, **extra: Mapping[str, Any]) -> str:
-        """Write all settings as TOML; ``extra`` tables go behind them."""
+        """Write all settings as TOML; ``extra`` tables follow them."""
         import tomli_w
 
         return tomli_w.dumps({**self.tables(), **extra})
 
     def differences(self, other: Config) -> list[str]:
         """Name the settings in which ``other`` differs: ``["train.steps: 600, not 700"]``."""
-        mine, others = self.tables(), other.tables()
+        own, others = self.tables(), other.tables()
         return [
             f"{section}.{name}: {value!r}, not {others[section][name]!r}"
-            for section, table in mine.items()
+            for section, table in own.items()
             for name, value in table.items()
             if others[section][name] != value
         ]
 
 
-def _in_today_s_words(tables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read what 0.1 wrote: there ``compute`` was ``mlp``, and ``reference`` was ``numpy``."""
+def _with_current_names(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rename what 0.1 wrote: ``compute`` was ``mlp`` then, and ``reference`` was ``numpy``."""
     train = tables.get("train")
     if not isinstance(train, Mapping) or "mlp" not in train:
         return tables
@@ -422,13 +422,13 @@ def _in_today_s_words(tables: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _refuse_unknown(tables: Mapping[str, Any], where: str) -> None:
-    """Raise for a section or key that is no setting, naming the nearest one that is."""
+    """Raise for a section or key that is not a setting, naming the nearest one that is."""
     for section, table in tables.items():
         if section in _NOT_SETTINGS:
             continue
         if section not in SECTIONS:
             home = [s for s, kind in SECTIONS.items() if section in _names(kind)]
-            hint = f" (it belongs below [{home[0]}])" if home else nearest(section, SECTIONS)
+            hint = f" (it belongs under [{home[0]}])" if home else nearest(section, SECTIONS)
             raise UserError(f"{where}unknown section or key {one_line(repr(section))}{hint}")
         if not isinstance(table, Mapping):
             raise UserError(f"{where}{section} must be a section: [{section}]")

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can fix this"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class UserError(ValueError):
     """Something outside the program is wrong: an option, a file, a folder, a loss that is NaN.
 
     The message is one line for a person: what was wrong, where, what to do. The command line
-    prints it without a traceback and leaves with exit code 2.
+    prints it without a traceback and exits with code 2.
     """
 
 

@@ -27,7 +27,7 @@ from minirelu.training.optimizers import OPTIMIZERS
 _PROGRAM_BYTES = 270_000_000
 # Models that are timed have at most this many hidden units and tokens.
 _TIMED_WIDTH, _TIMED_TOKENS = 32768, 2048
-# Of a corpus, so much is read to time it.
+# How much of a corpus is read to time it.
 _TIMED_MB = 1.0
 # Seconds on two cores: the imports, compiled kernels from the disk, and the timing of steps; all
 # figures of a report, and what each layer adds to them.
@@ -59,33 +59,33 @@ def memory(settings: Config) -> dict[str, int]:
     P = n_params(model)
     N = train.batch_size // train.micro_batches * model.n_ctx
     optimizer = OPTIMIZERS[train.optimizer]
-    held = {
+    trained = {
         "weights": P,
         "gradients": P * (2 if train.micro_batches > 1 else 1),
         train.optimizer: len(optimizer.slots) * P,
     }
-    parts = held | step_memory(model, N, train.compute)
+    parts = trained | step_memory(model, N, train.compute)
     return {name: 4 * numbers for name, numbers in parts.items()} | {"program": _PROGRAM_BYTES}
 
 
 def available_memory() -> int | None:
-    """Bytes of memory this machine, or the container around us, has; None if it cannot be told."""
+    """Bytes of memory this machine, or the container around us, has; None if unknown."""
     try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows lacks this call
         return None
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        return min(there, int(limit)) if limit.isdecimal() else there
+        return min(total, int(limit)) if limit.isdecimal() else total
     except (OSError, ValueError):
-        return there
+        return total
 
 
 def refuse_too_large(settings: Config) -> None:
     """Raise, with advice, if training cannot fit in this machine's memory."""
-    there, parts = available_memory(), memory(settings)
+    available, parts = available_memory(), memory(settings)
     needed = sum(parts.values())
-    if there is None or needed <= there:
+    if available is None or needed <= available:
         return
     train = settings.train
     advice = "choose a smaller d_mlp, d_model or n_layers"
@@ -93,14 +93,14 @@ def refuse_too_large(settings: Config) -> None:
         if train.batch_size % micro_batches:
             continue
         smaller = dataclasses.replace(train, micro_batches=micro_batches)
-        if sum(memory(dataclasses.replace(settings, train=smaller)).values()) <= there:
+        if sum(memory(dataclasses.replace(settings, train=smaller)).values()) <= available:
             advice = f"--micro-batches {micro_batches} fits, and gives the same gradients"
             break
     largest = max(parts, key=lambda name: parts[name])
     raise UserError(
         f"training this model of {n_params(settings.model):,} parameters needs "
         f"{needed / 1e9:.1f} GB ({largest}: {parts[largest] / 1e9:.1f} GB) and this machine has "
-        f"{there / 1e9:.1f} GB; {advice}"
+        f"{available / 1e9:.1f} GB; {advice}"
     )
 
 
@@ -142,7 +142,7 @@ class StepTime:
 
 
 def step_time(settings: Config) -> StepTime:
-    """Measure small steps on this machine, and scale them; takes some seconds.
+    """Measure small steps on this machine, and scale them; takes a few seconds.
 
     A step with L layers costs what one with one layer does, and L - 1 times the difference that a
     second one makes, all of it times the tokens; Adam's share goes by the parameter.
@@ -178,7 +178,7 @@ def step_time(settings: Config) -> StepTime:
 
 
 def run_seconds(settings: Config, steps: int, first_step: int = 0) -> tuple[float, StepTime]:
-    """Expected seconds of so many steps from ``first_step`` on, probes included, and the step's.
+    """Expected seconds of this many steps after ``first_step``, probes included, and of one step.
 
     The first 150 steps are taken as dense and the rest as sparse, which is when it happened in
     runs of the presets; how soon it does depends on the learning rate.

@@ -32,7 +32,7 @@ class Cache:
         self.v = np.zeros_like(self.k)
 
     def add(self, l: int, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Put new ones (B, T, H, D) of layer l behind those read; return all, (B, t, H, D)."""
+        """Append new ones (B, T, H, D) of layer l to those read; return all, (B, t, H, D)."""
         stop = self.length + k.shape[1]
         self.k[l, :, self.length : stop] = k
         self.v[l, :, self.length : stop] = v
@@ -107,7 +107,7 @@ def generate(
     ----------
     params : mapping of ndarray
     prompt : sequence of int
-        one token at least.
+        at least one token.
     config : ModelConfig
     n_tokens : int
         how many to write at most.
@@ -139,7 +139,7 @@ def generate(
     9
     """
     if len(prompt) == 0:
-        raise UserError("the prompt is empty; give it one token at least")
+        raise UserError("the prompt is empty; give it at least one token")
     if not (temperature >= 0 and math.isfinite(temperature)):
         raise UserError(f"temperature: {temperature} is not allowed; it must be 0 or more")
     if top_k < 0:

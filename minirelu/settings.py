@@ -35,8 +35,8 @@ class Checked:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass's base
             value = getattr(self, f.name)
-            many = f.metadata["several"] or f.metadata["per_layer"]
-            if many and isinstance(value, (list, tuple)):
+            takes_list = f.metadata["several"] or f.metadata["per_layer"]
+            if takes_list and isinstance(value, (list, tuple)):
                 if f.metadata["per_layer"] and not value:
                     raise UserError(f"{f.name}: an empty list; give one number per layer")
                 checked = tuple(_check_value(f, v) for v in value)
@@ -67,7 +67,7 @@ def _check_value(f: dataclasses.Field, value: Any) -> Any:
         if isinstance(value, str) and not fine:
             allowed += nearest(value, choices)
     else:
-        allowed = "a text, in UTF-8"
+        allowed = "text, in UTF-8"
         fine = isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value != ""
 
     if not fine:

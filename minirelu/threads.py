@@ -67,7 +67,7 @@ def _controller() -> ThreadpoolController:
 
 
 def _after_fork() -> None:
-    """In a forked process: whoever held the lock is gone."""
+    """In a forked process: the thread that held the lock is gone."""
     global _one_at_a_time
     _one_at_a_time = threading.RLock()
 

@@ -1,6 +1,6 @@
 """Who does work that comes in parts: processes of this machine, or a Dask cluster.
 
-Both are a ``concurrent.futures.Executor``, so that whoever has the work need not know which.
+Both are a ``concurrent.futures.Executor``, so that the caller need not know which.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REACH_SECONDS = 5  # to find a scheduler
 
 
 def process_pool(workers: int, threads: int | None = None) -> ProcessPoolExecutor:
-    """Make a pool of fresh processes with so many threads each: their share, if None.
+    """Make a pool of fresh processes with this many threads each (None: an equal share).
 
     Raises
     ------
@@ -53,7 +53,7 @@ def process_pool(workers: int, threads: int | None = None) -> ProcessPoolExecuto
 
 
 def threads_each(workers: int) -> int:
-    """Threads of each of so many workers: together those in use here, and one at least."""
+    """Threads for each of this many workers: together those in use here, at least one each."""
     if workers < 1:
         raise UserError(f"workers: {workers} is not allowed; it must be 1 or more")
     from minirelu.threads import n_threads
@@ -62,7 +62,7 @@ def threads_each(workers: int) -> int:
 
 
 def _start_worker(threads: int) -> None:
-    """Leave Ctrl-C to the process that gives out the work, and use so many threads."""
+    """Leave Ctrl-C to the process that gives out the work, and use this many threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from minirelu.threads import set_threads
 
@@ -79,7 +79,7 @@ def in_own_process(
     threads : int
         of that process.
     given_up : callable
-        asked when the process has died: if it says True, there is no other one.
+        asked when the process has died: if it says True, no other one is started.
     work : callable
         importable by its name, and able to go on where a dead process left off.
 
@@ -108,7 +108,7 @@ def in_own_process(
 def cluster(address: str) -> Iterator[Executor]:
     """Use the workers of a running Dask cluster.
 
-    A worker that is lost costs the work it had in hand: the scheduler gives that to another one.
+    A worker that is lost costs the work it was doing: the scheduler gives that to another one.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def cluster(address: str) -> Iterator[Executor]:
     Raises
     ------
     UserError
-        ``distributed`` is not installed, nobody answers, or there are no workers.
+        ``distributed`` is not installed, no scheduler answers, or it has no workers.
     """
     try:
         import distributed
@@ -132,7 +132,7 @@ def cluster(address: str) -> Iterator[Executor]:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
             raise ValueError("write it as tcp://HOST:PORT")
-        # Knock first: with nobody there, a Client says so late, and more than once.
+        # Knock first: without a scheduler, a Client says so late, and more than once.
         socket.create_connection((parts.hostname, parts.port), _REACH_SECONDS).close()
         client = _within(_REACH_SECONDS, lambda: distributed.Client(address, set_as_default=False))
     except (OSError, ValueError, TypeError) as e:
@@ -181,5 +181,5 @@ def plain_failures() -> Iterator[None]:
     except Exception as e:
         distributed = sys.modules.get("distributed")
         if distributed and isinstance(e, distributed.scheduler.KilledWorker):
-            raise UserError("the workers that had this in hand died, one after the other") from None
+            raise UserError("the workers that were doing this died, one after the other") from None
         raise

@@ -114,7 +114,7 @@ def test_default_is_small_as_described():
     [
         ("[train]\nlerning_rate = 1", "did you mean 'learning_rate'"),
         ("[trian]\nsteps = 1", "did you mean 'train'"),
-        ("steps = 1", "it belongs below [train]"),
+        ("steps = 1", "it belongs under [train]"),
         ('preset = "smal"', "did you mean 'small'"),
         ("train = 3", "must be a section"),
         ("[train]\nsteps = -1", "steps: -1"),

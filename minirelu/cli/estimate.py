@@ -39,7 +39,7 @@ def estimate(
     """Say what a training would need: memory, arithmetic, time.
 
     Takes the same settings as `minirelu train`, starts nothing, and measures on this machine
-    for some seconds.
+    for a few seconds.
 
     \b
     Examples:

@@ -93,7 +93,7 @@ def test_one_s_own_intervention_comes_before_and_after_the_update(text_file, tmp
         ("freeze parms=embed.*", "freeze has no setting 'parms'; it has"),
         ("freeze first=x", "first=x is not a int"),
         ("freeze first=0", "first: 0 is not allowed"),
-        ("", "must be a text"),
+        ("", "must be text"),
         ("freeze params=embed.W_X", "no parameter is called 'embed.W_X' (did you mean 'embed.W_E'"),
         ("zero_update layer=7 units=1", "the model has layers 0 to 1"),
         ("zero_update layer=1 units=1-32", "layer 1 has units 0 to 31"),
