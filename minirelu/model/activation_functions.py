@@ -2,7 +2,7 @@
 
 To add one, write a pair ``name_forward(pre)`` and ``name_backward(dpost, pre)`` below, and nothing
 else: ``act_fn="name"`` is then a setting like the others, trained by the reference, and
-``minirelu check`` compares its gradient with central differences. A parameter behind ``pre`` is a
+``minirelu check`` compares its gradient with central differences. A parameter after ``pre`` is a
 setting of the model of that name (``act_k``), and is given to both.
 
 A unit is **on** at a token where its activation is not exactly 0. A function that is hardly ever 0
@@ -70,7 +70,7 @@ def relu2_forward(pre: np.ndarray) -> np.ndarray:
 
 
 def relu2_backward(dpost: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """Multiply the gradient with the slope ``2 * max(pre, 0)``.
+    """Multiply the gradient by the slope ``2 * max(pre, 0)``.
 
     >>> relu2_backward(np.array([5.0, 5.0]), np.array([-1.0, 3.0]))
     array([ 0., 30.])
@@ -94,7 +94,7 @@ def leaky_relu_forward(pre: np.ndarray) -> np.ndarray:
 
 
 def leaky_relu_backward(dpost: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """Multiply the gradient with the slope, 1 above 0 and a hundredth below.
+    """Multiply the gradient by the slope, 1 above 0 and a hundredth below.
 
     >>> leaky_relu_backward(np.array([5.0, 5.0]), np.array([-1.0, 2.0]))
     array([0.05, 5.  ])
@@ -102,12 +102,12 @@ def leaky_relu_backward(dpost: np.ndarray, pre: np.ndarray) -> np.ndarray:
     return np.where(pre > 0, dpost, dpost.dtype.type(LEAK) * dpost)
 
 
-# --- gelu: pre * Phi(pre), Phi the normal distribution's (Hendrycks & Gimpel 2016, section 2).
+# --- gelu: pre * Phi(pre), Phi the standard normal CDF (Hendrycks & Gimpel 2016, section 2).
 
 
 @off_below(0.0)
 def gelu_forward(pre: np.ndarray) -> np.ndarray:
-    """Weigh each number with the chance that a normal one is smaller; exact, not tanh's version.
+    """Multiply each number by the chance that a normal one is smaller; exact, not by tanh.
 
     >>> gelu_forward(np.array([-1.0, 2.0])).round(4)
     array([-0.1587,  1.9545])
@@ -116,7 +116,7 @@ def gelu_forward(pre: np.ndarray) -> np.ndarray:
 
 
 def gelu_backward(dpost: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """Multiply the gradient with the slope ``Phi(pre) + pre * Phi'(pre)``.
+    """Multiply the gradient by the slope ``Phi(pre) + pre * Phi'(pre)``.
 
     >>> gelu_backward(np.array([5.0, 5.0]), np.array([-1.0, 2.0])).round(4)
     array([-0.4166,  5.4262])
@@ -153,7 +153,7 @@ def topk_backward(dpost: np.ndarray, pre: np.ndarray, act_k: int) -> np.ndarray:
 
 
 def _largest(pre: np.ndarray, k: int) -> np.ndarray:
-    """Where the k largest of each row are; of equal ones the first. A NaN counts as largest."""
+    """Where the k largest of each row are; ties go to the first. A NaN counts as largest."""
     n = pre.shape[-1]
     if k >= n:
         return np.ones(pre.shape, bool)

@@ -109,7 +109,7 @@ def mlp_names(config: ModelConfig, which: str = "post") -> list[str]:
 
 
 def check_names(keep: Iterable[str] | None, config: ModelConfig) -> set[str]:
-    """Return ``keep`` as a set (all names for None), or raise for a name that is no activation."""
+    """Return ``keep`` as a set (all names for None), or raise for a name that is not one."""
     known = activation_names(config)
     if keep is None:
         return set(known)

@@ -112,5 +112,5 @@ def unembedding_backward(
     """
     dlogits = dlogits.reshape(-1, W_E.shape[0])  # (N, V)
     dx = (dlogits @ W_E).reshape(x.shape)  # logits = x @ W_E.T, with respect to x
-    dW_E = dlogits.T @ x.reshape(-1, x.shape[-1])  # ... to W_E
+    dW_E = dlogits.T @ x.reshape(-1, x.shape[-1])  # ... with respect to W_E
     return dx, dW_E

@@ -21,7 +21,7 @@ Edit: TypeAlias = (
     "Callable[[Array], Array] | tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]"
 )
 
-# Where `acts` keep what an activation was before its edit: under its name, and this behind it.
+# Where `acts` keep what an activation was before its edit: under its name, with this after it.
 BEFORE = " before edit"
 
 
@@ -63,7 +63,7 @@ def edited_backward(edit: Edit, name: str, d: Array, before: Array) -> Array:
 
 
 def check_edits(edit: Mapping[str, Edit] | None, known: Iterable[str]) -> Mapping[str, Edit]:
-    """Return the edits, or raise for a name that is no activation, or an edit that is none."""
+    """Return the edits, or raise for an unknown activation, or an edit of another kind."""
     known = list(known)
     for name, each in (edit or {}).items():
         if name not in known:

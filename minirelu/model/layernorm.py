@@ -22,7 +22,7 @@ def layernorm_forward(
     ----------
     x : ndarray, (..., C)
     w : ndarray, (C,)
-    b : ndarray, (C,), or None for none
+    b : ndarray, (C,), or None
     eps : float
         keeps the scale of a constant vector above 0.
     hook : callable
@@ -85,8 +85,8 @@ def layernorm_backward(
 
     dy = hook("hook_normalized", dy)
     dw = (dy * normal).reshape(-1, C).sum(axis=0)  # y = normal * w + b, with respect to w
-    db = dy.reshape(-1, C).sum(axis=0)  # ... to b
-    dnormal = dy * w  # ... to normal
+    db = dy.reshape(-1, C).sum(axis=0)  # ... with respect to b
+    dnormal = dy * w  # ... with respect to normal
     # normal = centred / scale: x acts through both
     dcentred = dnormal / scale  # (..., C)
     dscale = -(dnormal * normal).sum(axis=-1, keepdims=True) / scale  # (..., 1)

@@ -54,6 +54,6 @@ def linear_backward(
     """
     flat_dy, flat_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])  # (N, O), (N, I)
     dx = (flat_dy @ W.T).reshape(x.shape)  # y = x @ W + b, with respect to x
-    dW = flat_x.T @ flat_dy  # ... to W
-    db = flat_dy.sum(axis=0)  # ... to b
+    dW = flat_x.T @ flat_dy  # ... with respect to W
+    db = flat_dy.sum(axis=0)  # ... with respect to b
     return dx, dW, db

@@ -77,7 +77,7 @@ def mlp_backward(
     saved : (x, pre, post), from the forward
     act : ActFn
     l1 : float
-        what the penalty weighs: see :func:`l1_penalty`.
+        weight of the penalty: see :func:`l1_penalty`.
     hook : callable
         called with the gradients with respect to ``hook_post`` and ``hook_pre``.
 

@@ -75,7 +75,7 @@ def forward(
     logits : ndarray, (B, T, V)
     acts : dict of ndarray
         the activations named by ``keep``; of an edited one what was used, and, with
-        ``" before edit"`` behind its name, what it was before.
+        ``" before edit"`` after its name, what it was before.
 
     Raises
     ------

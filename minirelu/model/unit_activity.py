@@ -1,4 +1,4 @@
-"""What each hidden unit did in each sequence: the one thing that all counting begins with."""
+"""What each hidden unit did in each sequence: where all counting begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from minirelu.model.activation_functions import EXACT_ZERO, Off, is_on
 
 # Activations are added up as whole multiples of 2**-20, so that a sum is exact, and the same in
-# any order; each loses less than that to it, and all above 2**40 count as that.
+# any order; rounding loses less than 2**-20 of each, and any above 2**40 counts as 2**40.
 PER_ONE = 2.0**20
 LARGEST = 2.0**40
 
@@ -42,9 +42,9 @@ def unit_activity(post: np.ndarray, off: Off = EXACT_ZERO) -> UnitActivity:
     >>> on, first, total / 2**20
     (array([[1, 2]], dtype=int32), array([[1, 0]], dtype=int32), array([[0.5, 2. ]]))
     """
-    is_on_there = is_on(post, off)
-    on = is_on_there.sum(axis=1, dtype=np.int32)
-    first = np.where(on > 0, is_on_there.argmax(axis=1), post.shape[1]).astype(np.int32)
-    sizes = np.abs(np.where(is_on_there, post, 0)).astype(np.float64)
+    on_mask = is_on(post, off)
+    on = on_mask.sum(axis=1, dtype=np.int32)
+    first = np.where(on > 0, on_mask.argmax(axis=1), post.shape[1]).astype(np.int32)
+    sizes = np.abs(np.where(on_mask, post, 0)).astype(np.float64)
     fixed_point = (np.minimum(sizes, LARGEST) * PER_ONE).astype(np.int64)
     return UnitActivity(on, first, fixed_point.sum(axis=1))
