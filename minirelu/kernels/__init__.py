@@ -13,7 +13,7 @@ a tiny model, and one thread (``NUMBA_NUM_THREADS=1``) so that pieces come one a
 Two rules make the results the same bits for any number of threads:
 
 * Pieces are of a fixed size, blocks of tokens or tiles of hidden units. A thread takes whole
-  pieces, and no sum is ever split between two of them in another way.
+  pieces, so no sum is ever split between threads in another way.
 * Matrix products inside a piece run on one thread. They are small enough to stay in a core's own
   cache, and two of them side by side are as fast as one that uses both cores.
 """

@@ -56,7 +56,7 @@ def _undo_activation(
     first,  # of the numbers to do
     stop,  # the one after the last
 ):
-    """Multiply with the slope, which is made from ``post`` alone where that can be."""
+    """Multiply by the slope, which is made from ``post`` alone where that can be."""
     zero, two = d.dtype.type(0), d.dtype.type(2)
     if act == RELU:  # post = max(pre, 0)
         for i in range(first, stop):
@@ -83,7 +83,7 @@ def _add_penalty(
 ):
     """Add the derivative of ``l1 * abs(post)``: ``l1`` with the sign of ``post``.
 
-    At 0 it is 0, and of a NaN it is one.
+    At 0 it is 0, and at a NaN it is NaN.
     """
     zero = d.dtype.type(0)
     for i in range(first, stop):

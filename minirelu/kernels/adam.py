@@ -19,7 +19,7 @@ def _adam_step(
     g,  # (n,)
     m,  # (n,)
     v,  # (n,)
-    g_scale,  # what the gradient is multiplied with, to clip it
+    g_scale,  # what the gradient is multiplied by, to clip it
     lr,
     beta1,
     new1,  # 1 - beta1
@@ -72,7 +72,7 @@ def adam_step(
     decay: float,
     g_scale: float = 1.0,
 ) -> None:
-    """See :func:`minirelu.training.adam.adam_step`, the reference.
+    """See :func:`minirelu.training.optimizers.adam_step`, the reference.
 
     >>> p, g, m, v = np.ones(2), np.array([0.5, -2.0]), np.zeros(2), np.zeros(2)
     >>> adam_step(p, g, m, v, step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, decay=0.0)

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept on disk: in a folder for one state of all their source.
 
-Numba compiles a kernel again when the file has changed in which the kernel stands. It does not
-notice a change in another file, of a constant like ``BLOCK`` or a helper like ``exp``, although the
+Numba compiles a kernel again when the file that contains it has changed. It does not notice a
+change in another file, of a constant like ``BLOCK`` or a helper like ``exp``, although the
 old value is part of the machine code. So the digest of every file here names the folder.
 """
 
@@ -23,7 +23,7 @@ KERNELS_FOLDER = Path(__file__).resolve().parent
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Return the folder for the kernels as they are now, made if need be; None without a place.
+    """Return the folder for the kernels as they are now, made if need be; None if it cannot be.
 
     It lies in ``NUMBA_CACHE_DIR`` where that is set, else beside the source, else, where that
     cannot be written to, in the user's own cache. Folders of earlier states are removed.

@@ -15,7 +15,7 @@ from minirelu.kernels.cache import cache_folder, numba_config
 from minirelu.threads import most_threads, n_threads
 
 # Sums may be taken in another order (vector registers need that), products and sums contracted,
-# and the sign of a zero ignored. What `fastmath=True` adds to these licenses the compiler to
+# and the sign of a zero ignored. What `fastmath=True` adds to these lets the compiler
 # assume that no number is NaN or Inf, which would hide the very runs that need a warning.
 SAFE = {"reassoc", "contract", "nsz"}
 

@@ -2,8 +2,8 @@
 
 The choice depends on nothing but the step's own numbers: the share of units that are on at
 ``SAMPLE`` tokens, spread evenly over the batch. So it is the same again after an interruption,
-and with any number of threads. Of topk that share is known before, and what is never exactly zero
-has the dense one only.
+and with any number of threads. For topk that share is known before, and what is never exactly zero
+has only the dense one.
 """
 
 from __future__ import annotations

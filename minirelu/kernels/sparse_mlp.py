@@ -1,7 +1,7 @@
 """The MLP while few units are on: one matrix product, and then only what is on.
 
 Reference: ``minirelu.model.mlp``. Where unit j is off at a token, its output there is 0, and
-so is everything that the backward would multiply with it. Of the six products of the two
+so is everything that the backward would multiply by it. Of the six products of the two
 directions only the first, which finds out who is on, has to visit every (token, unit) pair; the
 other five walk a list of the pairs that are on. Nothing is left out that is not a zero: results
 differ from the dense ones by rounding only.
@@ -13,9 +13,9 @@ the nearest cache while all of its tokens are visited; a unit that is silent cos
 
 Pairs are taken four at a time, so that what the four share is read once.
 
-A weight or an incoming gradient that is not finite spoils in the reference also what it is
-multiplied with by zero; here it does not reach it. A NaN among the pre-activations is never lost:
-it counts as on.
+In the reference, a weight or an incoming gradient that is not finite also spoils what it multiplies
+by zero (0 * inf is NaN); here that product is left out. A NaN among the pre-activations is never
+lost: it counts as on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Reference: ``topk_forward`` in ``minirelu.model.activation_functions``. Which ones they are is known
 when all units of a token have been seen, so this comes before either route: the sparse one goes on
-from the list, and the dense one from what is spread out of it.
+from the list, and the dense one from the arrays that the list fills.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _list_largest(
     value,  # (blocks, F * BLOCK + 1)
     scratch,  # (F * BLOCK,)
 ):
-    """List the pairs that are kept in block b: of equal ones the first; a NaN is the largest."""
+    """List the pairs that are kept in block b: ties go to the first; a NaN is the largest."""
     N, F = x.shape[0], W_in.shape[0]
     lo, hi = b * BLOCK, min(N, (b + 1) * BLOCK)
     n = hi - lo
@@ -62,7 +62,7 @@ def _list_largest(
 
 def _spread_list(
     b,  # which block of tokens
-    N,  # tokens there are
+    N,  # tokens in all
     start,  # (blocks, F + 1)
     token,  # (blocks, F * BLOCK + 1)
     value,  # (blocks, F * BLOCK + 1)

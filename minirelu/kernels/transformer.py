@@ -158,24 +158,24 @@ def forward(
     x.reshape(B, T, C)[:] += params["pos_embed.W_pos"][:T]
 
     for l in range(config.n_layers):
-        block, here = f"blocks.{l}.", f"{l if watch is None else 0} "
+        block, prefix = f"blocks.{l}.", f"{l if watch is None else 0} "
         s: dict[str, Array] = {"resid_pre": x}
 
-        s["ln1"], s["scale1"] = norm(x, block + "ln1", here + "ln1")
-        s["QKV"] = array(here + "QKV", 3, N, C)
+        s["ln1"], s["scale1"] = norm(x, block + "ln1", prefix + "ln1")
+        s["QKV"] = array(prefix + "QKV", 3, N, C)
         linear(s["ln1"], block, "QKV", s["QKV"])
-        s["z"], s["log_total"] = array(here + "z"), array(here + "log_total", B, H, T)
+        s["z"], s["log_total"] = array(prefix + "z"), array(prefix + "log_total", B, H, T)
         scratch = ws.scratch(scratch_size(T, C // H), dtype)
         attention_forward_kernel(B * H, *s["QKV"], s["z"], s["log_total"], scratch=scratch)
-        s["resid_mid"] = array(here + "resid_mid")
+        s["resid_mid"] = array(prefix + "resid_mid")
         linear(s["z"], block, "O", s["resid_mid"][None])
         s["resid_mid"] += x
 
-        s["ln2"], s["scale2"] = norm(s["resid_mid"], block + "ln2", here + "ln2")
+        s["ln2"], s["scale2"] = norm(s["resid_mid"], block + "ln2", prefix + "ln2")
         x = array(f"resid {l if watch is None else l % 2}")
         np.add(s["resid_mid"], bias(block + "mlp.b_out", C), out=x)
         kept = mlp_route.mlp_forward(
-            s["ln2"], mlp_params(params, l, bias), x, compute, ws, here + "mlp",
+            s["ln2"], mlp_params(params, l, bias), x, compute, ws, prefix + "mlp",
             config.act_fn, config.act_k,
         )  # fmt: skip
         if watch is not None:

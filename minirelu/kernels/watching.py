@@ -86,7 +86,7 @@ def _watch_listed(
         for j in range(group * GROUP, min(F, (group + 1) * GROUP)):
             for p in range(start[block, j], start[block, j + 1]):
                 v = value[block, p]
-                if v > high or v < low:  # listed are also a NaN, and a zero among the k largest
+                if v > high or v < low:  # a NaN is listed too, and a zero among the k largest
                     t = block * BLOCK + np.int64(token[block, p])
                     b = t // T
                     on[b, j] += 1

@@ -55,11 +55,11 @@ class Workspace:
         return a
 
     def parameters(self, name: str, config: ModelConfig, dtype: np.dtype | type) -> Parameters:
-        """Return gradients, or what else is laid out like the weights of a model, of that name."""
-        found = self._parameters.get(name)
-        if found is None or found.config != config or found.dtype != dtype:
-            found = self._parameters[name] = Parameters(config, dtype)
-        return found
+        """Return gradients, or others laid out like the weights of a model, of that name."""
+        parameters = self._parameters.get(name)
+        if parameters is None or parameters.config != config or parameters.dtype != dtype:
+            parameters = self._parameters[name] = Parameters(config, dtype)
+        return parameters
 
     @property
     def nbytes(self) -> int:
