@@ -40,7 +40,7 @@ Array = np.ndarray
 
 
 def central_differences(f: Callable[[], float], x: Array) -> Array:
-    """(f(x + h) - f(x - h)) / 2h for every entry of x, which is changed in place meanwhile."""
+    """(f(x + h) - f(x - h)) / 2h for every entry of x, which is changed in place, and back."""
     gradient = np.zeros_like(x)
     for i in np.ndindex(*x.shape):
         before = x[i]
@@ -59,7 +59,7 @@ def gradient_rows(act_fns: Sequence[str] | None = None) -> Iterator[Row]:
     Parameters
     ----------
     act_fns : sequence of str, optional
-        activation functions; None: all there are.
+        activation functions; None: all of them.
 
     Yields
     ------
@@ -115,7 +115,7 @@ def _embedding(rng: np.random.Generator) -> Iterator[Row]:
 
 
 def _layernorm(rng: np.random.Generator) -> Iterator[Row]:
-    # the second input is so small that epsilon is most of the scale: the gradient must know of it
+    # the second input is so small that epsilon is most of the scale: the gradient must include it
     for size, eps, name in ((1.0, 1e-5, "layernorm"), (1e-3, 1e-2, "layernorm, small input")):
         x = size * rng.normal(size=(2, 3, 7))
         w, b, upstream = rng.normal(1, 0.3, 7), rng.normal(size=7), rng.normal(size=x.shape)

@@ -66,8 +66,8 @@ def kernel_rows(act_fns: Sequence[str] = COMPILED) -> Iterator[Row]:
 
 
 def _rows(operation: str, pairs: Pairs, look_at: str) -> Iterator[Row]:
-    for tensor, (found, expected) in pairs.items():
-        error = relative_error(found, expected, least=1e-3)
+    for tensor, (actual, expected) in pairs.items():
+        error = relative_error(actual, expected, least=1e-3)
         yield Row(f"{operation}, kernel", tensor, error, LIMIT, look_at)
 
 
@@ -204,11 +204,11 @@ def _step(name: str, route: str) -> Iterator[Row]:
         params[f"blocks.{l}.mlp.b_in"][:] -= 1.5  # about a tenth on
     tokens, targets = rng.integers(0, config.d_vocab, (2, SEQUENCES, config.n_ctx))
     results = {}
-    for who in (route, "reference"):
+    for compute in (route, "reference"):
         grads = Parameters(config)
-        losses = step(params, tokens, targets, config, who, None, grads, l1=1e-3)
-        _, activity = evaluate(params, tokens, targets, config, who)
-        results[who] = losses, grads, activity
+        losses = step(params, tokens, targets, config, compute, None, grads, l1=1e-3)
+        _, activity = evaluate(params, tokens, targets, config, compute)
+        results[compute] = losses, grads, activity
     (losses, grads, activity), (ref_losses, ref_grads, ref_activity) = results.values()
     operation = f"step with {name}, {route}"
     look_at = f"kernels/{route}_mlp.py, kernels/mlp_route.py, model/mlp.py, model/transformer.py"
@@ -226,7 +226,7 @@ def _step(name: str, route: str) -> Iterator[Row]:
 
 
 def refuse_disagreement(config: ModelConfig) -> None:
-    """Raise, saying which operation differs, if the kernels are not those of the reference.
+    """Raise, saying which operation differs, if the kernels do not agree with the reference.
 
     Agreement is remembered, under a digest of the source.
 

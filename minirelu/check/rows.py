@@ -26,13 +26,13 @@ class Row(NamedTuple):
         return self.error <= self.limit
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
+def relative_error(actual: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
     """Length of the difference over that of what is expected, or over ``least`` if that is more.
 
     >>> relative_error(np.array([3.0, 4.5]), np.array([3.0, 4.0]))
     0.1
     """
-    found, expected = (np.asarray(a, np.float64) for a in (found, expected))
+    actual, expected = (np.asarray(a, np.float64) for a in (actual, expected))
     size = max(float(np.linalg.norm(expected)), least)
-    difference = float(np.linalg.norm(found - expected))
+    difference = float(np.linalg.norm(actual - expected))
     return difference / size if size else difference

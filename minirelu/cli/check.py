@@ -37,9 +37,9 @@ def check(show_all: bool, json_file: str | None) -> None:
         "kernels against model/, float32": kernel_rows(),
     }
     rows: list[Row] = []
-    for heading, found in tables.items():
+    for heading, results in tables.items():
         say(f"\n{heading}\n\n  {'operation':36}{'tensor':42}{'error':>9}{'allowed':>9}")
-        part = list(found)
+        part = list(results)
         worst = {r.operation: max((q for q in part if q.operation == r.operation),
                                   key=lambda q: (not q.fine, q.error)) for r in part}  # fmt: skip
         for row in part if show_all else worst.values():

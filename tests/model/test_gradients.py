@@ -69,7 +69,7 @@ def test_layernorm():
 
 
 def test_layernorm_where_epsilon_matters():
-    """Inputs so small that epsilon is most of the scale: the gradient must know of it."""
+    """Inputs so small that epsilon is most of the scale: the gradient must include it."""
     x, w, b = 1e-3 * rng.normal(size=(4, 7)), rng.normal(1, 0.3, 7), rng.normal(size=7)
     upstream = rng.normal(size=x.shape)
 
