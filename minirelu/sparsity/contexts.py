@@ -1,4 +1,4 @@
-"""What each hidden unit fires on: the tokens it reads most often, and its strongest contexts."""
+"""What each hidden unit fires on: its most frequent tokens, and its strongest contexts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Contexts(NamedTuple):
 
     tokens: np.ndarray  # ids of the tokens read at most of the unit's firings
     firings: np.ndarray  # at how many positions that read this token the unit was on
-    sequences: np.ndarray  # where its activation is largest, one position a sequence
+    sequences: np.ndarray  # where its activation is largest, one position per sequence
     positions: np.ndarray
     values: np.ndarray  # that activation
 
@@ -76,8 +76,8 @@ def unit_contexts(
     --------
     >>> import minirelu as mr
     >>> config = mr.ModelConfig(n_layers=1, n_heads=2, d_model=4, d_mlp=8, n_ctx=6, d_vocab=10)
-    >>> found = unit_contexts(mr.init_params(config), np.array([[1, 2, 1, 3]]), config, k=2)
-    >>> found[0].tokens.shape, int(found[0].firings.max()) <= 2
+    >>> contexts = unit_contexts(mr.init_params(config), np.array([[1, 2, 1, 3]]), config, k=2)
+    >>> contexts[0].tokens.shape, int(contexts[0].firings.max()) <= 2
     ((8, 2), True)
     """
     if k < 1:
@@ -89,7 +89,7 @@ def unit_contexts(
     index = index.reshape(tokens.shape)  # which of the tokens that occur, (S, T)
 
     groups = _groups([len(u) for u in units], len(vocabulary))
-    found: list[Contexts] = []
+    contexts: list[Contexts] = []
     for layers in groups:
         watches = [_Watch(len(units[l]), vocabulary, k, config.activation.off) for l in layers]
         names = [mlp_names(config)[l] for l in layers]
@@ -98,27 +98,27 @@ def unit_contexts(
             part = slice(first, first + at_once)
             _, acts = forward(params, tokens[part], config, keep=names)
             for watch, name, l in zip(watches, names, layers, strict=True):
-                post = acts.pop(name)  # goes when it has been read
+                post = acts.pop(name)  # freed once it has been read
                 if len(units[l]) < post.shape[-1]:
                     post = post[..., units[l]]
                 watch.update(post, index[part])
             if on_read:
                 on_read(len(tokens[part]), len(groups) * len(tokens))
-        found += [watch.result() for watch in watches]
-    return found
+        contexts += [watch.result() for watch in watches]
+    return contexts
 
 
 def _groups(n_units: list[int], n_tokens: int) -> list[list[int]]:
-    """Layers, in order, in groups whose counts are held together; one at least in each."""
+    """Layers, in order, in groups whose counts are held together; at least one in each."""
     groups: list[list[int]] = []
-    held = 0
+    total = 0
     for l, U in enumerate(n_units):
         size = 4 * n_tokens * U
-        if not groups or held + size > _COUNT_BYTES:
+        if not groups or total + size > _COUNT_BYTES:
             groups.append([])
-            held = 0
+            total = 0
         groups[-1].append(l)
-        held += size
+        total += size
     return groups
 
 
@@ -166,7 +166,7 @@ class _Watch:
     def _keep_largest(self, value: np.ndarray, sequence: np.ndarray, position: np.ndarray) -> None:
         """Of the contexts so far and these, (B, U) each, keep the k largest of every unit."""
         values = np.concatenate([self.values, value])
-        # stable: of equal values the earlier sequence stays before the later one
+        # stable: where values are equal, the earlier sequence stays before the later one
         order = np.argsort(-values, axis=0, kind="stable")[: len(self.values)]
         self.values = np.take_along_axis(values, order, axis=0)
         for name, new in (("sequences", sequence), ("positions", position)):

@@ -89,7 +89,7 @@ class UnitCounts:
 
     @property
     def sequences_per_batch(self) -> int:
-        """Whole sequences that make a batch; 1 at least."""
+        """Whole sequences that make a batch; at least 1."""
         return max(1, self.batch_tokens // max(1, self.sequence_length))
 
     def update(self, acts: Mapping[str, np.ndarray]) -> None:
@@ -118,7 +118,7 @@ class UnitCounts:
         self.add([unit_activity(post, off) for post in posts], posts[0].shape[1])
 
     def add(self, activity: list[UnitActivity], T: int) -> None:
-        """Count whole sequences of which it is known what each unit did.
+        """Count whole sequences from what each unit did in them.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ class Lives(NamedTuple):
 
 
 def lives(steps: list[int], on: np.ndarray) -> Lives:
-    """When each unit was first and last on, and since when it is silent.
+    """When each unit was first and last on, and since when it has been silent.
 
     What happens between two probes is not seen: a unit whose last probe on was step a and that is
     silent since step b fell silent somewhere between them; and silent means on at none of a
@@ -43,10 +43,10 @@ def lives(steps: list[int], on: np.ndarray) -> Lives:
     Examples
     --------
     >>> on = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0]], bool)
-    >>> found = lives([0, 10, 20], on)
-    >>> found.first_on, found.last_on
+    >>> result = lives([0, 10, 20], on)
+    >>> result.first_on, result.last_on
     (array([ 0,  0, 10, -1]), array([ 0, 20, 10, -1]))
-    >>> found.silent_since
+    >>> result.silent_since
     array([10, -1, 20,  0])
     """
     P = len(on)
@@ -54,6 +54,6 @@ def lives(steps: list[int], on: np.ndarray) -> Lives:
         raise UserError(f"lives need one step for each of {P} probes, not {len(steps)}")
     ever = on.any(axis=0)
     first = on.argmax(axis=0)  # index of a probe
-    after = np.where(ever, P - on[::-1].argmax(axis=0), 0)  # index one behind the last probe on
+    after = np.where(ever, P - on[::-1].argmax(axis=0), 0)  # index one past the last probe on
     at = np.array([*steps, -1], np.int64)
     return Lives(np.where(ever, at[first], -1), np.where(ever, at[after - 1], -1), at[after])

@@ -246,8 +246,8 @@ def summary(
     >>> config = mr.ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=4, n_ctx=2, d_vocab=5)
     >>> counts = mr.UnitCounts(config)
     >>> counts.update({"blocks.0.mlp.hook_post": np.array([[[1.0, 0, 0, 0], [1, 1, 0, 0]]])})
-    >>> found = summary(counts)
-    >>> found["per_token"], found["silent_units"], found["median_in_sequence_used"]
+    >>> values = summary(counts)
+    >>> values["per_token"], values["silent_units"], values["median_in_sequence_used"]
     ([0.375], [2], [0.75])
     """
     chosen = list(MEASURES.values()) if measures is None else measures

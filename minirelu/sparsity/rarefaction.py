@@ -15,7 +15,7 @@ from minirelu.sparsity.usage import require_counts
 
 
 class Rarefaction(NamedTuple):
-    """Share of a layer's units seen after so many tokens.
+    """Share of a layer's units seen after this many tokens.
 
     ``tokens`` (n,) int64; ``seen``, ``shuffled``, ``independent`` (L, n) float64.
     """

@@ -130,7 +130,7 @@ def _sequences_per_shard(T: int) -> int:
 def _in_order(
     executor: Executor, ahead: int, work: Iterable[tuple]
 ) -> Iterator[tuple[UnitCounts, float]]:
-    """Have shards measured, so many at a time, and yield what comes back in their order."""
+    """Have shards measured, ``ahead`` at a time, and yield the results in their order."""
     work = iter(work)
     running = deque(executor.submit(_measure_shard, *w) for w in itertools.islice(work, ahead))
     try:
@@ -139,7 +139,7 @@ def _in_order(
                 done = running.popleft().result()
             running.extend(executor.submit(_measure_shard, *w) for w in itertools.islice(work, 1))
             yield done
-    finally:  # after an error, what has not begun need not begin
+    finally:  # after an error, shards that have not begun are cancelled
         for future in running:
             future.cancel()
 

@@ -33,7 +33,7 @@ def usage(counts: UnitCounts) -> Usage:
     Parameters
     ----------
     counts : UnitCounts
-        of one sequence at least.
+        of at least one sequence.
 
     Returns
     -------
