@@ -39,7 +39,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
     ----------
     parent : Run
     step : int
-        one of which the parent has weights and optimizer state.
+        one whose weights and optimizer state the parent has kept.
     settings : Config
         the parent's, but for what is to be different.
     folder : path
@@ -53,7 +53,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
     Raises
     ------
     UserError
-        there is no optimizer state of that step (the steps there are, are named); a setting that
+        there is no optimizer state of that step (those that have one are named); a setting that
         cannot differ; the folder is taken.
     """
     folder = Path(folder)
@@ -62,7 +62,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
         known = ", ".join(map(str, resumable)) or "none"
         raise UserError(
             f"{shown(parent.folder)} has no optimizer state of step {step} to branch off at; steps "
-            f"that have: {known}. Train with --keep-optimizer-at {step} to keep it"
+            f"that have it: {known}. Train with --keep-optimizer-at {step} to keep it"
         )
     changed = settings.differences(parent.settings)
     _refuse_fixed(parent.settings, settings)
@@ -75,7 +75,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
         refuse_taken(folder)
         params = load_params(parent.checkpoints, step, parent.config)
         slots = load_slots(parent.checkpoints, step, new_slots(parent.settings))
-        if not same_optimizer:  # another one remembers other things, and begins with nothing
+        if not same_optimizer:  # another one has other slots, which begin empty
             slots = new_slots(settings)
         state = load_state(parent.checkpoints, step)
         metrics = (parent.folder / "metrics.jsonl").read_bytes()[: state["metrics_bytes"]]

@@ -29,7 +29,7 @@ def checkpoint_folder(checkpoints: Path, step: int) -> Path:
 
 
 def checkpoint_steps(checkpoints: Path, resumable: bool = False) -> list[int]:
-    """Steps of which there are weights (and, if ``resumable``, the optimizer), in order."""
+    """Steps with weights on disk (and, if ``resumable``, the optimizer state), in order."""
     needed = (STATE, MODEL, OPTIMIZER) if resumable else (STATE, MODEL)
     steps = []
     for folder in checkpoints.glob("step_*"):
@@ -153,8 +153,8 @@ def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
     """Fill arrays from a safetensors file that must hold exactly those names and shapes."""
     try:
         with safe_open(file, framework="numpy") as f:
-            there = set(f.keys())
-            for name in sorted(there.symmetric_difference(into)):
+            stored = set(f.keys())
+            for name in sorted(stored.symmetric_difference(into)):
                 word = "lacks the" if name in into else "has an unknown"
                 raise UserError(f"{shown(file)} is of another model: it {word} tensor {name!r}")
             for name, array in into.items():
@@ -169,7 +169,9 @@ def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
     except (SafetensorError, OSError, ValueError) as e:
         if isinstance(e, UserError):
             raise
-        raise UserError(f"{shown(file)} is no readable safetensors file: {one_line(e)}") from None
+        raise UserError(
+            f"{shown(file)} is not a readable safetensors file: {one_line(e)}"
+        ) from None
 
 
 def refuse_too_small(file: Path, expected: int) -> None:
@@ -199,7 +201,7 @@ def thin_out(
             continue
         (folder / OPTIMIZER).unlink(missing_ok=True)
         if step not in keep_weights:
-            (folder / STATE).unlink()  # from here on it is no checkpoint any more
+            (folder / STATE).unlink()  # from here on it is no longer a checkpoint
             shutil.rmtree(folder, ignore_errors=True)
 
 

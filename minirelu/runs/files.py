@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it becomes ``path``, new or empty till then, when done."""
+    """Give a temporary folder to fill; it becomes ``path`` (new, or empty so far) when done."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by a crash
     temporary.mkdir(parents=True)
@@ -73,7 +73,7 @@ def locked(file: IO[bytes], otherwise: str) -> Iterator[None]:
         if sys.platform == "win32":
             import msvcrt
 
-            # Windows locks bytes, and keeps readers from them: one far behind the end
+            # Windows locks bytes, and keeps readers from them: one far past the end
             file.seek(1 << 40)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:

@@ -52,8 +52,8 @@ def read_counts(file: Path, config: ModelConfig) -> UnitCounts:
     """Read counts of a model, or raise a UserError that names the file."""
     arrays = read_arrays(file)
     try:
-        found = arrays.get("format", np.int64(1)).item()
-        _check(file, found, COUNTS_FORMAT, arrays.get("minirelu"))
+        number = arrays.get("format", np.int64(1)).item()
+        _check(file, number, COUNTS_FORMAT, arrays.get("minirelu"))
         return UnitCounts.from_arrays(arrays, config)
     except UserError:
         raise
@@ -63,11 +63,11 @@ def read_counts(file: Path, config: ModelConfig) -> UnitCounts:
         raise UserError(f"{shown(file)} is damaged: {one_line(e)}") from None
 
 
-def _check(file: Path, found: Any, known: int, version: Any) -> None:
-    """Raise where ``found`` is not one of the formats 1 to ``known``."""
-    if not isinstance(found, int):
+def _check(file: Path, number: Any, known: int, version: Any) -> None:
+    """Raise where ``number`` is not one of the formats 1 to ``known``."""
+    if not isinstance(number, int):
         raise UserError(f"{shown(file)} is damaged: its format is not a number")
-    if 1 <= found <= known:
+    if 1 <= number <= known:
         return
     readable = " and ".join(map(str, range(1, known + 1)))
     by, later = "", "a later version of minirelu"
@@ -75,6 +75,6 @@ def _check(file: Path, found: Any, known: int, version: Any) -> None:
         version = one_line(version)
         by, later = f", written by minirelu {version}", f"minirelu {version} or later"
     raise UserError(
-        f"{shown(file)} is of format {found}{by}; this is {minirelu.__version__} and "
+        f"{shown(file)} is of format {number}{by}; this is {minirelu.__version__} and "
         f"reads formats {readable}: install {later}"
     )

@@ -141,7 +141,7 @@ def create_run_like(run: Run, settings: Config, folder: str | Path) -> Run:
     Parameters
     ----------
     run : Run
-        made with settings that are the :func:`same_text` as these.
+        made with settings that give the :func:`same_text` as these.
     settings : Config
     folder : path
         must not exist, or be empty.
@@ -166,7 +166,7 @@ def copy_text(run: Run, new: Path) -> None:
 
 
 def make_rest(new: Path, settings: Config, **tables: Mapping[str, Any]) -> None:
-    """Write the settings, with more tables behind them, and make what training fills."""
+    """Write the settings, followed by more tables, and make what training fills."""
     write_text(new / "config.toml", settings.to_toml(made_with=made_with(), **tables))
     for name in ("checkpoints", "counts", "figures"):
         (new / name).mkdir()

@@ -99,21 +99,21 @@ class Run:
         facts = read_json(file)
         # 0.1 called them yardsticks
         facts = facts if isinstance(facts, dict) else {}
-        marks = facts.get("baselines", facts.get("yardsticks"))
-        marks = marks if isinstance(marks, dict) else {}
+        losses = facts.get("baselines", facts.get("yardsticks"))
+        losses = losses if isinstance(losses, dict) else {}
         whole = all(
             isinstance(facts.get(key), int)
             for part in ("train", "val")
             for key in (f"{part}_documents", f"{part}_bytes", f"{part}_tokens")
         )
         whole = whole and isinstance(facts.get("found_bytes", 0), int)
-        if not whole or not all(isinstance(marks.get(m), float) for m in BASELINES):
+        if not whole or not all(isinstance(losses.get(m), float) for m in BASELINES):
             raise UserError(f"{shown(file)} is damaged: it is not complete")
         return {
             "corpus": "",
             "sha256": "",
             **facts,
-            "baselines": {m: marks[m] for m in BASELINES},
+            "baselines": {m: losses[m] for m in BASELINES},
         }
 
     @cached_property
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of which there are weights, in order."""
+        """Steps with weights on disk, in order."""
         return checkpoint_steps(self.checkpoints)
 
     def params(self, step: int | None = None) -> Parameters:
@@ -155,15 +155,15 @@ class Run:
         Raises
         ------
         ValueError
-            naming the steps there are; or the damaged file.
+            naming the steps that have weights; or the damaged file.
         """
         steps = self.steps
         if not steps:
             raise UserError(f"{shown(self.folder)} has no checkpoint yet")
         if step is not None and step not in steps:
-            there = ", ".join(map(str, steps))
+            available = ", ".join(map(str, steps))
             raise UserError(
-                f"{shown(self.folder)} has no weights of step {step}; there are {there}"
+                f"{shown(self.folder)} has no weights of step {step}; there are {available}"
             )
         return load_params(self.checkpoints, steps[-1] if step is None else step, self.config)
 

@@ -62,7 +62,7 @@ def test_longer_with_another_optimizer_and_an_intervention(parent, tmp_path):
 @pytest.mark.parametrize(
     "step, train, words",
     [
-        (2, {}, "no optimizer state of step 2 to branch off at; steps that have: 3, 4, 8, 12."),
+        (2, {}, "no optimizer state of step 2 to branch off at; steps that have it: 3, 4, 8, 12."),
         (4, {"seed": 1}, "for other batches give --data-seed"),
         (4, {"probe_tokens": 64}, "probe_tokens: a branch keeps its parent's 256"),
         (8, {"steps": 8}, "leaves nothing to do after step 8"),
@@ -82,7 +82,7 @@ def test_by_command(parent, tmp_path):
     assert result(mr.Run.open(tmp_path / "child")) == result(parent)
     check_fails_plainly(command("train", "--from", parent.folder), "--at STEP")
     check_fails_plainly(
-        command("train", "--from", parent.folder, "--at", 2), "steps that have: 3, 4, 8, 12"
+        command("train", "--from", parent.folder, "--at", 2), "steps that have it: 3, 4, 8, 12"
     )
     check_fails_plainly(
         command("train", "--from", parent.folder, "--at", 4, "--preset", "tiny"), "--preset"

@@ -66,7 +66,7 @@ def test_fifty_steps_by_every_route(text_file, tmp_path):
 def test_a_step_uses_its_own_batch(finished_run):
     """Any step can be made again from the folder: its weights before, and the batch by number."""
     run, settings = finished_run, finished_run.settings.train
-    for before in (0, 1, 2, 8):  # steps of which there are weights
+    for before in (0, 1, 2, 8):  # steps with weights on disk
         step = before + 1
         sequences = batch(run.train_tokens, step, settings.batch_size, 16, settings.seed)
         loss, _ = mr.loss_and_grads(
