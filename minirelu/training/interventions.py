@@ -163,9 +163,8 @@ def _parse(text: str) -> Intervention:
         try:
             values[key] = fields[key].metadata["kind"](value)
         except ValueError:
-            raise UserError(
-                f"{where}{key}={one_line(value)} is not a {fields[key].metadata['kind'].__name__}"
-            ) from None
+            of_type = fields[key].metadata["kind"].__name__
+            raise UserError(f"{where}{key}={one_line(value)} is not of type {of_type}") from None
     try:
         return kind(**values)
     except UserError as e:

@@ -59,7 +59,7 @@ def adam_step(
 def sgd_step(
     p: np.ndarray, g: np.ndarray, step: int, lr: float, decay: float, g_scale: float = 1.0
 ) -> None:
-    """Gradient descent: as far as the gradient is long. Parameters as of :func:`adam_step`.
+    """Gradient descent: the step is ``lr`` times the gradient. Parameters as for :func:`adam_step`.
 
     >>> p = np.ones(2)
     >>> sgd_step(p, np.array([0.5, -2.0]), step=1, lr=0.1, decay=0.0)

@@ -54,7 +54,7 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             config=run.settings.tables(),
             metrics_bytes=metrics.tell(),
         )
-    with explained("removing checkpoints that are not needed any more"):
+    with explained("removing checkpoints that are no longer needed"):
         thin_out(run.checkpoints, kept_weights(run.settings), run.settings.train.keep_optimizer_at)
 
 

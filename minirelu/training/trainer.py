@@ -57,12 +57,12 @@ def train(
     should_stop : callable
         asked after every step; if it says True, a checkpoint is saved and training ends.
     on_step : callable, optional
-        an intervention of one's own: called with (state, grads, step) before every update, after
+        your own intervention: called with (state, grads, step) before every update, after
         those of the settings; it may change the gradients. If it is a generator function, what
         follows its ``yield`` comes after the update. It is not stored with the run: for the same
         bits after an interruption, give it again.
     unchecked : bool
-        go on with the kernels even where they and the reference do not agree any more.
+        go on with the kernels even where they and the reference no longer agree.
 
     Returns
     -------

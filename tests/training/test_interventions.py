@@ -91,7 +91,7 @@ def test_one_s_own_intervention_comes_before_and_after_the_update(text_file, tmp
     [
         ("freze params=embed.*", "no intervention 'freze'; there are freeze, zero_update (did you"),
         ("freeze parms=embed.*", "freeze has no setting 'parms'; it has"),
-        ("freeze first=x", "first=x is not a int"),
+        ("freeze first=x", "first=x is not of type int"),
         ("freeze first=0", "first: 0 is not allowed"),
         ("", "must be text"),
         ("freeze params=embed.W_X", "no parameter is called 'embed.W_X' (did you mean 'embed.W_E'"),
