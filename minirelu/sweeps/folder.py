@@ -97,16 +97,16 @@ def prepare_run(
         as :func:`create_run` does; or the text has changed since an earlier run was made.
     """
     run = open_run(folder, point)
-    likes = [its for other, its in earlier if same_text(other.settings, point.settings)]
-    if run is None and likes:
-        run = create_run_like(likes[0], point.settings, folder / point.name)
+    same = [other for p, other in earlier if same_text(p.settings, point.settings)]
+    if run is None and same:
+        run = create_run_like(same[0], point.settings, folder / point.name)
     if run is None:
         run = create_run(point.settings, folder / point.name, on_read)
-    for _, its in earlier:
-        same = its.settings.text == run.settings.text
-        if same and its.corpus["sha256"] != run.corpus["sha256"]:
+    for _, other in earlier:
+        same_corpus = other.settings.text == run.settings.text
+        if same_corpus and other.corpus["sha256"] != run.corpus["sha256"]:
             raise UserError(
-                f"the text has changed between the runs {shown(its.folder)} and "
+                f"the text has changed between the runs {shown(other.folder)} and "
                 f"{shown(run.folder)}, so they cannot be compared; remove one of them, or choose "
                 "another --out"
             )

@@ -38,7 +38,7 @@ _LOOK_EVERY = 0.5  # seconds
 
 
 def train_run(folder: str, stop: str) -> bool:
-    """Train a run until its last step, or till there is a file named ``stop``.
+    """Train a run until its last step, or until a file named ``stop`` exists.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def run_sweep(
     folder : path
         of the sweep; on a file system that a cluster's workers share.
     workers : int
-        1: one run after the other, in this process; more: so many processes side by side. One
+        1: one run after the other, in this process; more: that many processes side by side. One
         that dies costs the steps since its run's last checkpoint.
     cluster : Executor, optional
         :func:`minirelu.workers.cluster`, instead of ``workers``.
@@ -129,7 +129,7 @@ class _Running:
         self, sweep: Sweep, folder: Path, submit: Callable[..., Future], watching: Watching
     ) -> None:
         self.sweep, self.folder, self.submit, self.watching = sweep, folder, submit, watching
-        # Whoever trains a run, wherever, looks for this file after every step.
+        # Every process that trains a run looks for this file after every step.
         self.stop = folder.resolve() / ".stop"
         self.at_work: dict[Future, Point] = {}
         self.failures: dict[str, str] = {}
@@ -151,11 +151,11 @@ class _Running:
         return self.failures
 
     def give_out(self) -> None:
-        """Make the folders of all runs, and give out each as soon as its own is there."""
-        there: list[tuple[Point, Run]] = []
+        """Make the folders of all runs, and give out each as soon as its own is ready."""
+        prepared: list[tuple[Point, Run]] = []
         for point in self.sweep.points():
-            run = prepare_run(self.folder, point, there, self.watching.on_read)
-            there.append((point, run))
+            run = prepare_run(self.folder, point, prepared, self.watching.on_read)
+            prepared.append((point, run))
             if not is_finished(self.folder, point):
                 future = self.submit(str(run.folder.resolve()), str(self.stop))
                 self.at_work[future] = point
@@ -164,7 +164,7 @@ class _Running:
                 return
 
     def look(self, seconds: float) -> None:
-        """Wait so long, see who has ended, and whether to stop."""
+        """Wait this long; see which runs have ended, and whether to stop."""
         if self.watching.should_stop() and not self.stop.exists():
             self.stop.touch()
         for future in wait(self.at_work, seconds, FIRST_COMPLETED).done:
@@ -191,11 +191,11 @@ def refuse_too_many(workers: int, points: list[Point]) -> None:
     for point in points:
         refuse_too_large(point.settings)
     needed = workers * max(sum(memory(point.settings).values()) for point in points)
-    there = available_memory()
-    if there is not None and needed > there:
+    available = available_memory()
+    if available is not None and needed > available:
         raise UserError(
             f"{workers} runs at a time need up to {needed / 1e9:.1f} GB, and this machine has "
-            f"{there / 1e9:.1f}; choose fewer --workers"
+            f"{available / 1e9:.1f}; choose fewer --workers"
         )
 
 
@@ -208,7 +208,7 @@ def work_left(folder: Path, point: Point) -> float:
 def expected_seconds(folder: Path, points: list[Point]) -> float:
     """Seconds that these runs should take here, one after the other.
 
-    The smallest and the largest are timed, for some seconds; the others lie between, by their
+    The smallest and the largest are timed, for a few seconds; the others lie between, by their
     arithmetic.
     """
     left = {point.name: work_left(folder, point) for point in points}

@@ -89,7 +89,7 @@ class Sweep:
         Raises
         ------
         UserError
-            a wrong field or value, one that is given twice, no seeds.
+            a wrong field or value, one given twice, no seeds.
         """
         vary, given = dict(vary or {}), {s: dict((options or {}).get(s, {})) for s in SECTIONS}
         if not 1 <= seeds <= 10_000:
@@ -113,7 +113,7 @@ class Sweep:
         vary: Mapping[str, tuple[Any, ...]] | None = None,
         seeds: int = 3,
     ) -> Sweep:
-        """Make one of ``NAMED``; options and values given here go before its own.
+        """Make one of ``NAMED``; options and values given here take precedence over its own.
 
         >>> Sweep.named("fig4", vary={"n_layers": (2, 3)}, seeds=1).points()[1].name
         'n_layers=3,seed=0'
@@ -121,8 +121,8 @@ class Sweep:
         if name not in NAMED:
             known = f"{', '.join(NAMED)}{nearest(name, NAMED)}"
             raise UserError(f"unknown sweep {one_line(repr(name))}; there are {known}")
-        its_own, preset, below = NAMED[name]
-        vary = {**its_own, **(vary or {})}
+        default_vary, preset, below = NAMED[name]
+        vary = {**default_vary, **(vary or {})}
         options = {
             section: {f: v for f, v in below.get(section, {}).items() if f not in vary}
             | dict((options or {}).get(section, {}))
@@ -172,7 +172,9 @@ class Sweep:
         except (TypeError, KeyError, AttributeError):
             raise UserError(f"{shown(file)} is damaged: its [sweep] is not complete") from None
         if not all(field in FIELDS and values for field, values in vary.items()):
-            raise UserError(f"{shown(file)} is damaged: what varies is no setting, or has no value")
+            raise UserError(
+                f"{shown(file)} is damaged: what varies is not a setting, or lacks a value"
+            )
         return cls(Config.from_tables(tables, f"{shown(file)}: "), vary, seeds)
 
     def differences(self, other: Sweep) -> list[str]:
@@ -181,18 +183,18 @@ class Sweep:
             names = [", ".join(s.vary) or "nothing but the seed" for s in (self, other)]
             return [f"{names[0]} varies, not {names[1]}"]
         varied = tuple(f"{FIELDS[field]}.{field}: " for field in self.vary)
-        found = [d for d in self.base.differences(other.base) if not d.startswith(varied)]
+        changes = [d for d in self.base.differences(other.base) if not d.startswith(varied)]
         for field, values in self.vary.items():
             if not all(value in other.vary[field] for value in values):
-                there, here = (", ".join(map(str, v)) for v in (values, other.vary[field]))
-                found.append(f"{field}: {there}, not {here}")
+                before, now = (", ".join(map(str, v)) for v in (values, other.vary[field]))
+                changes.append(f"{field}: {before}, not {now}")
         if self.seeds > other.seeds:
-            found.append(f"{self.seeds} seeds, not {other.seeds}")
-        return found
+            changes.append(f"{self.seeds} seeds, not {other.seeds}")
+        return changes
 
 
 def section_of(field: str) -> str:
-    """Return the section of a setting, or raise naming the nearest one that there is."""
+    """Return the section of a setting, or raise naming the nearest one."""
     if field not in FIELDS:
         raise UserError(f"there is no setting {one_line(repr(field))}{nearest(field, FIELDS)}")
     return FIELDS[field]
