@@ -30,11 +30,11 @@ def write_tokens(
     file : Path
     documents : iterable of Document
     tokenizer : Tokenizer
-        its ``end`` token goes behind every document.
+        its ``end`` token follows every document.
     on_read : callable
         called with the number of bytes, piece by piece: for a progress bar.
     at_least : float
-        stop once there are so many tokens.
+        stop once there are this many tokens.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def open_tokens(file: Path, ndim: int = 1) -> np.ndarray:
     Raises
     ------
     UserError
-        where it is no such file, claims more than it holds, or holds no whole numbers.
+        where it is not such a file, claims more than it holds, or holds other than whole numbers.
     """
     try:
         tokens = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -119,7 +119,7 @@ def batch(tokens: np.ndarray, step: int, batch_size: int, n_ctx: int, seed: int)
 
 
 def consecutive(tokens: np.ndarray, n_ctx: int, n_tokens: int | None = None) -> np.ndarray:
-    """View tokens as sequences, one behind the other: each token is an input once.
+    """View tokens as sequences, one after the other: each token is an input once.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def make_probe(tokens: np.ndarray, n_tokens: int, n_ctx: int) -> np.ndarray:
     ----------
     tokens : ndarray, (n,)
     n_tokens : int
-        wanted; rounded down to whole sequences (one at least), and to what there is.
+        wanted; rounded down to whole sequences (at least one), and to what is available.
     n_ctx : int
 
     Returns

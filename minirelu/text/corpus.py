@@ -46,7 +46,7 @@ class Document:
             raise UserError(f"cannot read {shown(self.path)}: {e.strerror}") from None
 
     def chunks(self) -> Iterator[str]:
-        """Read the text in pieces of about 1 MB, cut behind a line end where there is one."""
+        """Read the text in pieces of about 1 MB, cut after a line end where there is one."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         held, done = "", self.start
         for raw in itertools.chain(self.raw_chunks(), [b""]):  # the empty piece ends the text
@@ -59,7 +59,7 @@ class Document:
                     f"{shown(self.path)} is not UTF-8 text (byte {where}); convert it first"
                 ) from None
             if done == 0:
-                held = held.removeprefix("\ufeff")  # a byte order mark is no text
+                held = held.removeprefix("\ufeff")  # a byte order mark is not text
             done += len(raw)
             cut = held.rfind("\n") + 1 if raw else 0
             cut = cut or len(held)
@@ -78,7 +78,7 @@ class Corpus:
         as given: ``stdlib`` or a path.
     train, val : tuple of Document
     found_bytes : int
-        of all documents that there are; ``limit_mb`` takes a part of them.
+        of all documents; ``limit_mb`` takes a part of them.
     skipped : int
         files of a folder that are not text (they hold a zero byte) or empty.
     """
@@ -189,14 +189,14 @@ def _documents(
 ) -> tuple[list[Document], int]:
     """List the text files below a folder, and count the others.
 
-    Hidden files are left out, and so are folders of runs and sweeps: their own text is none to
-    learn from.
+    Hidden files are left out, and so are folders of runs and sweeps: their files are not text
+    to learn from.
     """
 
     def refuse(e: OSError) -> None:
         raise UserError(f"cannot read {shown(e.filename)}: {e.strerror}")
 
-    found, skipped = [], 0
+    documents, skipped = [], 0
     for folder, subfolders, files in os.walk(root, onerror=refuse):
         if {"config.toml", "metrics.jsonl"} <= set(files) or "sweep.toml" in files:
             subfolders.clear()
@@ -216,34 +216,34 @@ def _documents(
             except OSError as e:
                 raise UserError(f"cannot read {shown(path)}: {e.strerror}") from None
             if size and is_text:
-                found.append(Document(path.relative_to(root).as_posix(), path, 0, size))
+                documents.append(Document(path.relative_to(root).as_posix(), path, 0, size))
             else:
                 skipped += 1
-    return found, skipped
+    return documents, skipped
 
 
 def _split(documents: list[Document], config: TextConfig, skipped: int) -> Corpus:
     """Split by document, in the order of a digest of their names."""
-    found = sum(d.size for d in documents)
+    found_bytes = sum(d.size for d in documents)
     within = sorted(
         documents, key=lambda d: hashlib.sha256(d.name.encode("utf-8", "surrogateescape")).digest()
     )
     if config.limit_mb:
         within = _as_fit(within, config.limit_mb * 1e6) or within[:1]
     if len(within) == 1:
-        return _single_file(within[0].path, config, found, skipped)
+        return _single_file(within[0].path, config, found_bytes, skipped)
     size = sum(d.size for d in within)
     val = _as_fit(within, config.val_fraction * size) or [min(within, key=lambda d: d.size)]
     held_out = {d.name for d in val}
     train = tuple(d for d in within if d.name not in held_out)
-    return Corpus(config.corpus, train, tuple(val), found, skipped)
+    return Corpus(config.corpus, train, tuple(val), found_bytes, skipped)
 
 
 def _as_fit(documents: list[Document], budget: float) -> list[Document]:
     """Documents that together fit into ``budget`` bytes, taken in their order.
 
-    None that would make up more than a tenth of them, so that no single one decides; only if
-    that leaves the half of the budget unused, because documents are few or large, any that fits.
+    None larger than a tenth of the budget, so that no single one decides; only if that leaves half
+    of the budget unused, because documents are few or large, any that fits.
     """
     for largest in (0.1 * budget, budget):
         taken, left = [], budget
@@ -256,7 +256,7 @@ def _as_fit(documents: list[Document], budget: float) -> list[Document]:
     return taken
 
 
-def _single_file(path: Path, config: TextConfig, found: int = 0, skipped: int = 0) -> Corpus:
+def _single_file(path: Path, config: TextConfig, found_bytes: int = 0, skipped: int = 0) -> Corpus:
     """Split one file into a first part to train on and a last part to validate on."""
     size = path.stat().st_size
     if size == 0:
@@ -266,11 +266,11 @@ def _single_file(path: Path, config: TextConfig, found: int = 0, skipped: int = 
     cut = _next_line(path, int(stop * (1 - config.val_fraction)), stop)
     train = Document(path.name + " (first part)", path, 0, cut)
     val = Document(path.name + " (last part)", path, cut, stop)
-    return Corpus(config.corpus, (train,), (val,), found or size, skipped)
+    return Corpus(config.corpus, (train,), (val,), found_bytes or size, skipped)
 
 
 def _next_line(path: Path, near: int, end: int) -> int:
-    """Move a position behind the next line end, or at least to where a character begins."""
+    """Move a position past the next line end, or at least to where a character begins."""
     try:
         with open(path, "rb") as f:
             f.seek(near)

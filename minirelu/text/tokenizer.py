@@ -12,7 +12,7 @@ from minirelu.config import TextConfig
 from minirelu.errors import UserError, one_line, shown
 from minirelu.text.corpus import Corpus
 
-END = "<|endoftext|>"  # token 0 of our own tokenizers; stands behind every document
+END = "<|endoftext|>"  # token 0 of our own tokenizers; follows every document
 SMALLEST = 257  # END and the 256 bytes
 _TRAIN_ON = 50_000_000  # characters of text that merges are learned from, at most
 
@@ -99,7 +99,7 @@ class Tokenizer:
         return self._inner.encode(text, add_special_tokens=False).ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Text from a user to ids; raises where a character has no token instead of losing it."""
+        """Text from a user to ids; raises for a character without a token, instead of losing it."""
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as e:
@@ -116,7 +116,7 @@ class Tokenizer:
         return ids  # only white space or the like is normalised away
 
     def decode(self, ids: list[int]) -> str:
-        """Ids to text; bytes that are no UTF-8 become U+FFFD."""
+        """Ids to text; bytes that are not UTF-8 become U+FFFD."""
         return self._inner.decode(ids, skip_special_tokens=False)
 
 
