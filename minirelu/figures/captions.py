@@ -2,7 +2,7 @@
 
 CAPTIONS: dict[str, str] = {
     "fig1": "Each line is a layer: the share of its hidden units that were on at one or more of "
-    "the tokens of a batch; what is missing to 100 % was silent on the whole batch. Where the "
+    "the tokens of a batch; the rest, up to 100 %, was silent on the whole batch. Where the "
     "lines part, layers go different ways (figure 1 of the paper).",
     "fig2a": "The first steps, close up: the share of hidden units that are on at one token, on "
     "average. An untrained ReLU is on half of the time, so all lines start near 50 % (figure 2a "
@@ -25,7 +25,7 @@ CAPTIONS: dict[str, str] = {
     "loss": "How surprised the model is by the next token, in nats: dots on the probe, grey line "
     "on the training batches. Below the black lines it has learned more than how frequent tokens "
     "are (unigram), and more than which token follows which (bigram).",
-    "loss_and_use": "Loss above, units on at a token below, over the same steps. Look whether "
+    "loss_and_use": "Loss above, units on at a token below, over the same steps. See whether "
     "layers become sparse while the loss falls fastest, or after it.",
     "early": "The first 64 steps, every probe. If lines dip and come back, units fell silent on a "
     "whole sequence or batch and then returned: silence this early does not last.",
@@ -35,10 +35,10 @@ CAPTIONS: dict[str, str] = {
     "fan": "For each layer, how often the units that a sequence uses are on in it: the median "
     "(dots), the middle half (dark) and nine in ten (light). A fan that closes at the bottom: "
     "units respond to single tokens; one that stays open: some fire nearly always.",
-    "frequencies": "Units sorted by how often they fire, on an axis where each bin is twice as "
-    "often as the one before; grey, those silent on the whole probe. A hump: most units alike; "
-    "weight at the left: a layer of specialists. A longer text would move units out of the grey "
-    "bin.",
+    "frequencies": "Units sorted by how often they fire, on an axis where each bin stands for "
+    "twice the frequency of the one before; grey, those silent on the whole probe. A hump: most "
+    "units alike; weight at the left: a layer of specialists. A longer text would move units out "
+    "of the grey bin.",
     "rarefaction": "How many different units a growing text has shown. Solid below dashed: the "
     "tokens of one sequence share units, so new text brings more than its length says. A solid "
     "line that still rises at the end, or lies below Chao1's estimate: more text would show more "

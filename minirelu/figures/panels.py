@@ -70,7 +70,7 @@ def line(
 
 
 def _plain(values: Sequence[float | None]) -> list[float | None]:
-    """NaN, which JSON has not, as None."""
+    """NaN, which JSON lacks, as None."""
     return [None if v is None or math.isnan(v) else v for v in values]
 
 

@@ -31,7 +31,7 @@ _IN_WORDS = {
 
 
 def open_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Open runs; a folder that is none itself stands for the runs in it (a sweep).
+    """Open runs; a folder that is not a run itself stands for the runs in it (a sweep).
 
     Raises
     ------
@@ -60,7 +60,7 @@ def name_of(run: Run) -> str:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What one must know of a run to judge the numbers of a figure, as plain values."""
+    """What a reader must know about a run to judge a figure, as plain values."""
     last = probes_of(run)[-1]
     return {
         "name": name_of(run),
@@ -169,14 +169,14 @@ def unlike_runs(different: Iterable[str], runs: Sequence[Run]) -> str:
 
 
 def mean_and_range(values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Mean, lowest and highest of what several runs measured; None where there is nothing.
+    """Mean, lowest and highest of what several runs measured; None where nothing was measured.
 
     >>> mean_and_range([0.5, None, 1.0])
     (0.75, 0.5, 1.0)
     >>> mean_and_range([None])
     (None, None, None)
     """
-    there = [v for v in values if v is not None]
-    if not there:
+    present = [v for v in values if v is not None]
+    if not present:
         return None, None, None
-    return sum(there) / len(there), min(there), max(there)
+    return sum(present) / len(present), min(present), max(present)

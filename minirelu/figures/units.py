@@ -46,7 +46,7 @@ def frequencies(runs: Sequence[Run]) -> Data:
     L, step = run.config.n_layers, probes_of(run)[-1]["step"]
     counts = run.counts(step)
     N = counts.n_tokens
-    # Bins [1, 2), [2, 4), [4, 8) ... tokens, and one of its own for 0
+    # Bins [1, 2), [2, 4), [4, 8) ... tokens, and a separate one for 0
     edges = 2.0 ** np.arange(N.bit_length() + 1)
     silent_bin = [0.25 / N, 0.5 / N]
     ticks = [[silent_bin[1] / 2**0.5, "never"]]
@@ -64,5 +64,5 @@ def frequencies(runs: Sequence[Run]) -> Data:
         x = {"label": "tokens at which a unit is on", "scale": "log", "ticks": ticks}
         y = {"label": "share of the layer's units", "percent": True, "low": 0}
         panels.append(panel(lines, x, y, layer=(l, L)))
-    title = f"How often units fire, at step {step}: each bin twice as often as the one before"
+    title = f"How often units fire, at step {step}: each bin twice the one before"
     return figure_data(title, panels, runs, columns=3)

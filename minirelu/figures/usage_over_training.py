@@ -95,7 +95,7 @@ def layer_lines(
     together: Sequence[tuple[str, list[Run]]], measure: str, x: Data, until: int | None = None
 ) -> list[Data]:
     """One line for each layer and group of runs: mean and range over its runs."""
-    many, lines = len(together) > 1, []
+    several, lines = len(together) > 1, []
     for number, (name, runs) in enumerate(together):
         look, n_layers = run_look(number), runs[0].config.n_layers
         steps, records = common_probes(runs, until)
@@ -107,7 +107,7 @@ def layer_lines(
             ]
             mean, low, high = zip(*values, strict=True)
             band = (low, high) if len(runs) > 1 else None
-            lines.append(line(at, mean, (l, n_layers), look, name if many else "", band))
+            lines.append(line(at, mean, (l, n_layers), look, name if several else "", band))
     return lines
 
 

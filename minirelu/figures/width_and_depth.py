@@ -87,10 +87,10 @@ def _sweep(runs: Sequence[Run], field: str, figure: str) -> Sweep:
     done = [run for run in runs if _is_finished(run)]
     values = {getattr(run.config, field) for run in done}
     if len(values) < 2:
-        there = f", all with {field} {values.pop()}" if values else ""
+        in_common = f", all with {field} {values.pop()}" if values else ""
         raise UserError(
             f"{figure} shows finished runs with two or more values of {field}; of the "
-            f"{len(runs)} given, {len(done)} are finished{there}"
+            f"{len(runs)} given, {len(done)} are finished{in_common}"
         )
     if not all(isinstance(run.config.d_mlp, int) for run in done):
         raise UserError(f"{figure} needs runs with the same width in all layers")
