@@ -34,7 +34,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     Parameters
     ----------
     runs : sequence of Run
-        two at least, with one probe each.
+        at least two, with at least one probe each.
 
     Returns
     -------
@@ -85,8 +85,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         f"{', '.join(names)} cannot be compared between {unlike_runs(why, runs)}"
         for why, names in left_out.items()
     ]
-    said = {what for why in left_out for what in why}
-    result["notes"] += not_alike(what for what in unlike(runs) if what not in said)
+    reasons = {what for why in left_out for what in why}
+    result["notes"] += not_alike(what for what in unlike(runs) if what not in reasons)
     result["notes"] += dict.fromkeys(filter(None, (what_on_means(run.config) for run in runs)))
     return result
 
@@ -124,7 +124,7 @@ def measure_rows(values: Sequence[Sequence[float | None]]) -> dict[str, dict[str
 
 
 def _plain(value: float) -> float | None:
-    """NaN, which JSON has not, as None."""
+    """NaN, which JSON lacks, as None."""
     return None if math.isnan(value) else value
 
 

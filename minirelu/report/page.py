@@ -28,7 +28,7 @@ def write_report(run: Run, on_read: Callable[[int, int], None] | None = None) ->
     Parameters
     ----------
     run : Run
-        with one probe at least.
+        with at least one probe.
     on_read : callable, optional
         what takes longest is watching all units on the probe: called with the number of sequences
         just read and of all that will be.
@@ -86,7 +86,7 @@ def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> st
 
 
 def facts(run: Run) -> dict[str, str]:
-    """Return what one must know about a run to judge its numbers, or to do it again."""
+    """Return what a reader must know about a run to judge its numbers, or to do it again."""
     last, made_with = probes_of(run)[-1], run.made_with
     versions = ", ".join(
         f"{k} {v}" for k, v in made_with.items() if k not in ("platform", "threads", "code")
@@ -149,11 +149,11 @@ def _extras(train: TrainConfig) -> str:
 def _reading(corpus: dict[str, Any]) -> str:
     """How much of the corpus was read, and how it was split."""
     read = corpus["train_bytes"] + corpus["val_bytes"]
-    found = corpus.get("found_bytes", read)
+    total = corpus.get("found_bytes", read)
     whole = corpus.get("kept_whole", corpus["train_documents"] > 1)
     parts = []
-    if read < found:
-        of = f"{read / 1e6:.3g} MB of {found / 1e6:.3g} MB"
+    if read < total:
+        of = f"{read / 1e6:.3g} MB of {total / 1e6:.3g} MB"
         parts.append(of if whole else f"the first {of}")
     if whole:
         both = f"{corpus['train_documents']} and {corpus['val_documents']}"

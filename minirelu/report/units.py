@@ -30,7 +30,7 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
     Parameters
     ----------
     run : Run
-        with one probe at least.
+        with at least one probe.
     on_read : callable, optional
         see :func:`minirelu.sparsity.contexts.unit_contexts`.
 
@@ -173,10 +173,10 @@ def _add_contexts(
 ) -> tuple[list[str], list[int]]:
     """Add ``tokens`` and ``contexts`` to the layers; return ``vocabulary`` and ``probe``."""
     probe = run.probe_tokens
-    found = unit_contexts(run.params(step), probe, run.config, shown, on_read=on_read)
+    of_layers = unit_contexts(run.params(step), probe, run.config, shown, on_read=on_read)
     vocabulary, places = np.unique(probe[:, :-1], return_inverse=True)
     T = probe.shape[1] - 1
-    for layer, contexts in zip(layers, found, strict=True):
+    for layer, contexts in zip(layers, of_layers, strict=True):
         layer["tokens"], layer["contexts"] = _flat(contexts, vocabulary, T)
     texts = [printable(run.tokenizer.decode([i])) or f"[token {i}]" for i in vocabulary.tolist()]
     return texts, places.ravel().tolist()
