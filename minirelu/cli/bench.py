@@ -65,56 +65,56 @@ def bench(
     chosen = _peers(peers)
     models = _models(_numbers(widths), runs, step) if "step" in wanted else []
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     try:
-        _run(found, wanted, chosen, models, rounds, roofline)
+        _run(results, wanted, chosen, models, rounds, roofline)
     finally:  # an interrupted benchmark keeps what it has measured
-        if json_file and found:
+        if json_file and results:
             from minirelu.runs.files import explained, write_text
 
             with explained(f"writing {json_file}"):
-                write_text(Path(json_file), json.dumps(found, indent=1))
+                write_text(Path(json_file), json.dumps(results, indent=1))
             say(f"\nnumbers  {json_file}")
 
 
 def _run(
-    found: dict[str, Any], wanted: list[str], chosen: list[str],
+    results: dict[str, Any], wanted: list[str], chosen: list[str],
     models: list[tuple[str, ModelConfig, Parameters, np.ndarray, np.ndarray]],
     rounds: int, roofline: str | None,
 ) -> None:  # fmt: skip
-    """Measure, print, and collect into ``found``."""
+    """Measure, print, and collect into ``results``."""
     from minirelu.bench import benchmarks, child, machine
     from minirelu.bench import peers as peer
     from minirelu.estimate import flops
     from minirelu.runs.prepare import made_with
     from minirelu.threads import n_threads
 
-    found["made_with"] = {**made_with(), **{name: peer.version(name) for name in chosen}}
-    found["rounds"] = rounds
+    results["made_with"] = {**made_with(), **{name: peer.version(name) for name in chosen}}
+    results["rounds"] = rounds
     peak, copy = machine.matmul_flops(), machine.copy_bytes()
-    found["machine"] = {"matmul_flops": peak, "copy_bytes": copy}
+    results["machine"] = {"matmul_flops": peak, "copy_bytes": copy}
     threads = n_threads()
     say(f"threads   {threads}")
     say(f"machine   matrix product {peak / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.0f} GB/s")
     say(f"peers     {', '.join(chosen) or 'none installed'}\n")
 
     if "mlp" in wanted:
-        _mlp(found, chosen, rounds, peak)
+        _mlp(results, chosen, rounds, peak)
     if "step" in wanted:
         say("A training step: forward, backward, clipping, AdamW; 2048 tokens, 6 layers")
         _heading(chosen, "minirelu", "GFLOP/s")
-        found["step"] = []
+        results["step"] = []
         for name, config, params, tokens, targets in models:
             times, losses = benchmarks.step_times(params, tokens, targets, config, chosen, rounds)
             work = flops(_settings(config, tokens.shape[0]))
             rate = work / statistics.median(times["minirelu"]) / 1e9
             _row(name, times, chosen, f"{rate:.0f}")
-            found["step"].append({"model": name, "seconds": times, "first_loss": losses})
+            results["step"].append({"model": name, "seconds": times, "first_loss": losses})
             _same_loss(losses)
         say("(GFLOP/s as if every hidden unit were on)\n")
     if "adam" in wanted:
         times = benchmarks.adam_times(50_000_000, chosen, rounds)
-        found["adam"] = times
+        results["adam"] = times
         seconds = statistics.median(times["minirelu"])
         moved = 50_000_000 * 4 * 8 / seconds  # norm: g; update: p, g, m, v read, p, m, v written
         say(
@@ -126,17 +126,17 @@ def _run(
         say()
     if "threads" in wanted and threads > 1:
         times = benchmarks.thread_times(2048, rounds, threads)
-        found["threads"] = times
+        results["threads"] = times
         faster = _ratio(times, "1 threads", f"{threads} threads")
         say(f"One thread against {threads}, a step of preset small: {faster}\n")
     if "watching" in wanted:
         times = benchmarks.watching_times(2048, rounds)
-        found["watching"] = times
+        results["watching"] = times
         cost = _ratio(times, "probe", "forward")
         say(f"A probe against the forward pass of its tokens, preset small: {cost}\n")
     if "first" in wanted:
-        found["first"] = child.first_steps()
-        for state, seconds in found["first"].items():
+        results["first"] = child.first_steps()
+        for state, seconds in results["first"].items():
             say(
                 f"First step of a process, {state} cache: {seconds['first_step']:.1f} s "
                 f"(and {seconds['imports_and_weights']:.1f} s of imports and initial weights)"
@@ -147,35 +147,35 @@ def _run(
             peaks = child.peak_memory(d_mlp, chosen)
             if peaks is None:
                 continue
-            found.setdefault("memory", {})[str(d_mlp)] = peaks
+            results.setdefault("memory", {})[str(d_mlp)] = peaks
             text = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in peaks.items())
             say(f"Peak memory of a process that trains, d_mlp {d_mlp}: {text}")
     if roofline:
-        _roofline(found, roofline, peak, copy)
+        _roofline(results, roofline, peak, copy)
 
 
-def _mlp(found: dict[str, Any], chosen: list[str], rounds: int, peak: float) -> None:
+def _mlp(results: dict[str, Any], chosen: list[str], rounds: int, peak: float) -> None:
     from minirelu.bench import benchmarks
 
     say("One MLP, forward and backward: 2048 tokens, d_model 128, d_mlp 8192")
     _heading(chosen, "auto", "dense", "sparse")
     floor = 2 * 2048 * 128 * 8192 / peak
-    found["mlp"] = []
+    results["mlp"] = []
     for share in benchmarks.SHARES_ON:
         times = benchmarks.mlp_times(8192, share, chosen, rounds)
         routes = [f"{statistics.median(times[r]) * 1e3:.0f} ms" for r in ("dense", "sparse")]
         _row(f"{100 * share:.0f} % on", times, chosen, *routes)
-        found["mlp"].append({"share_on": share, "seconds": times})
+        results["mlp"].append({"share_on": share, "seconds": times})
     say(f"(at the machine's peak: one product {floor * 1e3:.0f} ms, all six {floor * 6e3:.0f})\n")
 
 
-def _roofline(found: dict[str, Any], file: str, peak: float, copy: float) -> None:
+def _roofline(results: dict[str, Any], file: str, peak: float, copy: float) -> None:
     from minirelu.bench.rates import kernel_rates
     from minirelu.figures.roofline import draw_roofline
     from minirelu.figures.style import save
 
     rates = kernel_rates()
-    found["kernels"] = [rate._asdict() for rate in rates]
+    results["kernels"] = [rate._asdict() for rate in rates]
     title = "Kernels against the machine's limits (2048 tokens, d_mlp 8192, 5 % on)"
     path = Path(file)
     save(draw_roofline(rates, peak, copy, title), path.with_suffix(""))

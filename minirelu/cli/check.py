@@ -16,10 +16,10 @@ from minirelu.cli.say import say
 def check(show_all: bool, json_file: str | None) -> None:
     """Compare gradients with central differences, and kernels with the reference.
 
-    For whoever changes the code: every backward of model/ against differences of its forward, then
-    the kernels against model/, operation by operation, with every activation function and both
-    routes of the MLP, Adam, and the cache of `sample`. Takes some seconds. Leaves with exit code 1
-    if something differs, and says where to look.
+    For anyone who changes the code: every backward of model/ against differences of its forward,
+    then the kernels against model/, operation by operation, with every activation function and both
+    routes of the MLP, Adam, and the cache of `sample`. Takes a few seconds. Exits with code 1 if
+    something differs, and says where to look.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ from minirelu.cli.say import say
 def compare(folders: tuple[str, ...], out: str, json_file: str | None) -> None:
     """Compare runs: settings, use of each layer, figures.
 
-    The use is that at the end of a run. The first run is what the others are compared with.
+    Use is measured at the end of each run. The other runs are compared with the first.
 
     \b
     Examples:

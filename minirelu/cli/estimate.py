@@ -59,7 +59,7 @@ def estimate(
 
     use_threads(threads)
     settings = Config.build(preset, config_file, given_settings(values))
-    parts, there = memory(settings), available_memory()
+    parts, available = memory(settings), available_memory()
     needed = sum(parts.values())
     say(f"parameters  {n_params(settings.model):,}")
     say(f"memory      {memory_text(settings)}, at the peak:")
@@ -77,7 +77,7 @@ def estimate(
         numbers = {
             "settings": settings.tables(),
             "parameters": n_params(settings.model),
-            "memory_bytes": {**parts, "total": needed, "machine": there},
+            "memory_bytes": {**parts, "total": needed, "machine": available},
             "flop_per_step": {"all_on": flops(settings), "5_percent_on": flops(settings, 0.05)},
             "seconds_per_step": {"at_first": each.at_first, "once_sparse": each.once_sparse},
             "seconds": sum(seconds.values()),
@@ -93,8 +93,8 @@ def memory_text(settings: Config) -> str:
     """'0.5 of 25 GB'."""
     from minirelu.estimate import available_memory, memory
 
-    there = available_memory()
-    of = f" of {there / 1e9:.1f}" if there else ""
+    available = available_memory()
+    of = f" of {available / 1e9:.1f}" if available else ""
     return f"about {sum(memory(settings).values()) / 1e9:.1f}{of} GB"
 
 

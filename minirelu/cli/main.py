@@ -43,7 +43,7 @@ for command in commands:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
+    """Run the command line and exit with its code: 0, 2 for a mistake, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its code
             stream.reconfigure(errors="backslashreplace")

@@ -46,7 +46,7 @@ class SettingsCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def get_help(self, ctx: click.Context) -> str:
-        """Write the settings behind the descriptions of their options."""
+        """Write the settings after the descriptions of their options."""
         preset, file = (ctx.obj.get(name) for name in ("preset", "config_file"))
         tables = Config.build(preset, file).tables()
         name = Path(file).name if file else preset or "small"
@@ -110,7 +110,7 @@ SCHEDULER_HELP = (
 
 
 def threads_option(command: Callable) -> Callable:
-    """Add ``--threads``. It is no setting: results do not depend on it."""
+    """Add ``--threads``. It is not a setting: results do not depend on it."""
     help = "Threads to compute with; results are the same for any number.  [default: all]"
     return click.option("--threads", type=int, help=help)(command)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option("--corpus", help="stdlib, a UTF-8 file or a folder.  [default: held out by the run]")
-@click.option("--tokens", type=int, help="How many tokens to read at most.  [default: all]")
+@click.option("--tokens", type=int, help="Read at most this many tokens.  [default: all]")
 @click.option("--step", type=int, help="Weights of an earlier step of a run.  [default: the last]")
 @click.option("--json", "json_file", type=click.Path(), help="Also write every measure to a file.")
 @click.option("--csv", "csv_file", type=click.Path(), help="Also write a table, a row per layer.")
@@ -122,16 +122,16 @@ def read_text(
         text = f"{printable(str(facts['corpus']))}, the part held out in training"
         source = {"text": text, "sha256": facts["sha256"]}
     else:
-        found = open_corpus(TextConfig(corpus=corpus or "stdlib"))
-        documents = (*found.train, *found.val)
+        source_text = open_corpus(TextConfig(corpus=corpus or "stdlib"))
+        documents = (*source_text.train, *source_text.val)
         size = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
-        with tqdm(desc="checking", total=found.size, **size) as bar:
-            facts = found.describe(bar.update)
+        with tqdm(desc="checking", total=source_text.size, **size) as bar:
+            facts = source_text.describe(bar.update)
         file, wanted = folder / "tokens.npy", tokens + 1 if tokens else float("inf")
-        with tqdm(desc="reading", total=found.size, **size) as bar:
+        with tqdm(desc="reading", total=source_text.size, **size) as bar:
             write_tokens(file, documents, opened.tokenizer, bar.update, wanted)
         ids = open_tokens(file)
-        source = {"text": printable(found.name), "sha256": facts["sha256"]}
+        source = {"text": printable(source_text.name), "sha256": facts["sha256"]}
         if opened.run is not None and facts["sha256"] == opened.run.corpus["sha256"]:
             source["text"] += ", which the model was trained on"
     sequences = consecutive(ids, T, tokens)
@@ -159,17 +159,17 @@ def _count(
     from minirelu.sparsity.shards import measure_shards
     from minirelu.workers import cluster, process_pool
 
-    def here() -> tuple[Parameters, ModelConfig]:
+    def local() -> tuple[Parameters, ModelConfig]:
         return opened.params, opened.config
 
-    elsewhere = functools.partial(load_weights, Path(folder).resolve(), opened.facts["step"])
+    remote = functools.partial(load_weights, Path(folder).resolve(), opened.facts["step"])
     n = sequences.shape[0] * (sequences.shape[1] - 1)
     with contextlib.ExitStack() as stack:
-        load, executor = here, None
+        load, executor = local, None
         if scheduler is not None:
-            load, executor = elsewhere, stack.enter_context(cluster(scheduler))
+            load, executor = remote, stack.enter_context(cluster(scheduler))
         elif workers != 1:
-            load, executor = elsewhere, stack.enter_context(process_pool(workers))
+            load, executor = remote, stack.enter_context(process_pool(workers))
         bar = stack.enter_context(tqdm(total=n, unit="token", unit_scale=True, disable=None))
         return measure_shards(load, sequences, executor, compute=compute, on_shard=bar.update)
 

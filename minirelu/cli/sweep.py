@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from minirelu.sweeps.running import Watching
     from minirelu.sweeps.sweep import Point, Sweep
 
-_OUT_HELP = "Folder of the sweep.  [default: below sweeps, named after what varies]"
-_WORKERS_HELP = "Train so many runs at a time, each with its share of the threads."
+_OUT_HELP = "Folder of the sweep.  [default: in sweeps, named after what varies]"
+_WORKERS_HELP = "Train this many runs at a time, each with its share of the threads."
 
 
 @click.command(cls=SettingsCommand)
@@ -68,8 +68,8 @@ def sweep(
     takes about a minute; fig3-paper or fig4-paper, at its geometry: days. Every other option of
     `minirelu train` can be given too, for all runs.
 
-    Each run has a folder of its own. The same command again goes on with what is not finished,
-    and never does a finished run again; it may also have more values or seeds than before.
+    Each run has a folder of its own. The same command again continues what is not finished and
+    never repeats a finished run; it may also have more values or seeds than before.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(),
-    help="Folder of the run.  [default: below runs, named after preset or file]",
+    help="Folder of the run.  [default: in runs, named after preset or file]",
 )
 @click.option("--resume", type=click.Path(), help="Go on with an interrupted run.")
 @click.option(
