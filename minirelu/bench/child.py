@@ -36,10 +36,10 @@ def peak_memory(d_mlp: int, peers: list[str]) -> dict[str, float] | None:
     """Peak memory of a process that trains, in bytes, for us and for PyTorch; None on Windows."""
     if os.name == "nt":
         return None
-    found = {"minirelu": run_child("ours", d_mlp)["peak"]}
+    peaks = {"minirelu": run_child("ours", d_mlp)["peak"]}
     if "torch" in peers:
-        found["torch"] = run_child("torch", d_mlp)["peak"]
-    return found
+        peaks["torch"] = run_child("torch", d_mlp)["peak"]
+    return peaks
 
 
 def _peak_bytes() -> int:

@@ -33,7 +33,7 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(rounds + 1):
         for name, call in contestants.items():
-            call()  # whoever was before has left the caches to itself
+            call()  # the one before has filled the caches with its own data
             start = time.perf_counter()
             for _ in range(calls):
                 call()

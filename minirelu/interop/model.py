@@ -76,7 +76,7 @@ config.json (an OPT folder)
 def load_weights(folder: str | Path, step: int | None = None) -> tuple[Parameters, ModelConfig]:
     """Return weights and configuration of :func:`open_model`.
 
-    For workers elsewhere, since a folder's name is sooner sent than weights.
+    For workers elsewhere, since a folder's name is quicker to send than weights.
     """
     opened = open_model(folder, step)
     return opened.params, opened.config

@@ -63,7 +63,7 @@ def stored(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def opt_tensors(params: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
-    """All weights under OPT's names and in its layout; biases that we have not are zeros.
+    """All weights under OPT's names and in its layout; biases that our model lacks are zeros.
 
     Parameters
     ----------

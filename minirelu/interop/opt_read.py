@@ -37,7 +37,7 @@ def read_opt(folder: str | Path) -> tuple[Parameters, ModelConfig, Tokenizer | N
     Raises
     ------
     ValueError
-        no OPT folder, a variant that is another model (opt-350m's post-LN, another activation,
+        not an OPT folder, a variant that is another model (opt-350m's post-LN, another activation,
         projected embeddings), tensors missing or of wrong shape, or an index that names a file
         outside the folder.
 
@@ -80,7 +80,9 @@ def read_opt(folder: str | Path) -> tuple[Parameters, ModelConfig, Tokenizer | N
     if "lm_head.weight" in where:
         head = _slice(where["lm_head.weight"], "lm_head.weight")
         if not np.array_equal(head.astype(np.float32), params["embed.W_E"]):
-            raise UserError(f"{shown(folder)}: its lm_head is not tied to the embedding; ours is")
+            raise UserError(
+                f"{shown(folder)}: its lm_head is not tied to the embedding, as it must be here"
+            )
     tokenizer_file = folder / "tokenizer.json"
     tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file.is_file() else None
     return params, config, tokenizer
@@ -89,11 +91,13 @@ def read_opt(folder: str | Path) -> tuple[Parameters, ModelConfig, Tokenizer | N
 def _config_from(settings: Any, where: str) -> ModelConfig:
     """OPT's settings to ours; refuses the variants that are other models, by name."""
     if not isinstance(settings, dict) or settings.get("model_type") != "opt":
-        found = settings.get("model_type") if isinstance(settings, dict) else settings
-        raise UserError(f"{where} is not an OPT model: its model_type is {one_line(repr(found))}")
+        model_type = settings.get("model_type") if isinstance(settings, dict) else settings
+        raise UserError(
+            f"{where} is not an OPT model: its model_type is {one_line(repr(model_type))}"
+        )
     if not settings.get("do_layer_norm_before", True):
         raise UserError(
-            f"{where} is OPT's post-LN variant (opt-350m: layer norm behind each part, not before "
+            f"{where} is OPT's post-LN variant (opt-350m: layer norm after each part, not before "
             "it), which is another model; use one of the other sizes"
         )
     width = settings.get("hidden_size")
@@ -104,10 +108,12 @@ def _config_from(settings: Any, where: str) -> ModelConfig:
         "enable_bias": True,
         "layer_norm_elementwise_affine": True,
     }
-    for key, wanted in must_be.items():
-        value = settings.get(key, wanted)
-        if value != wanted and value is not None:
-            raise UserError(f"{where}: {key} is {one_line(repr(value))}; only {wanted!r} is ours")
+    for key, required in must_be.items():
+        value = settings.get(key, required)
+        if value != required and value is not None:
+            raise UserError(
+                f"{where}: {key} is {one_line(repr(value))}; only {required!r} is supported"
+            )
     keys = {
         "n_layers": "num_hidden_layers",
         "n_heads": "num_attention_heads",
@@ -116,11 +122,11 @@ def _config_from(settings: Any, where: str) -> ModelConfig:
         "n_ctx": "max_position_embeddings",
         "d_vocab": "vocab_size",
     }
-    for theirs in keys.values():
-        if theirs not in settings:
-            raise UserError(f"{where}: config.json has no {theirs}")
+    for opt_key in keys.values():
+        if opt_key not in settings:
+            raise UserError(f"{where}: config.json lacks {opt_key}")
     try:
-        return ModelConfig(**{ours: settings[theirs] for ours, theirs in keys.items()})
+        return ModelConfig(**{ours: settings[opt_key] for ours, opt_key in keys.items()})
     except UserError as e:
         raise UserError(f"{where}: config.json does not fit: {e}") from None
 
@@ -158,7 +164,9 @@ def _names_in(file: Path) -> Iterator[str]:
         with safe_open(file, framework="numpy") as f:
             return iter(list(f.keys()))
     except (SafetensorError, OSError) as e:
-        raise UserError(f"{shown(file)} is no readable safetensors file: {one_line(e)}") from None
+        raise UserError(
+            f"{shown(file)} is not a readable safetensors file: {one_line(e)}"
+        ) from None
 
 
 def _slice(file: Path, name: str, shape_only: bool = False) -> Any:
