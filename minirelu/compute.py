@@ -273,9 +273,12 @@ def step_memory(config: ModelConfig, N: int, compute: str = "auto") -> dict[str,
 
     blocks = n_blocks(N)
     each_thread = max(scratch_size(config.n_ctx, config.d_head), TILE * (BLOCK + C))
-    slopes = 2 if config.act_fn == "gelu" else 1  # kept beside the activations
+    topk = config.act_fn == "topk"
+    if topk:  # all pre-activations of a block, to find the largest among
+        each_thread = max(each_thread, widest * BLOCK)
+    has_slopes = config.act_fn == "gelu" or (topk and compute == "dense")  # beside activations
     return {
-        "hidden units": slopes * blocks * BLOCK * sum(config.mlp_widths),
+        "hidden units": (2 if has_slopes else 1) * blocks * BLOCK * sum(config.mlp_widths),
         "other activations": N * per_token,
         "logits": blocks * BLOCK * V,
         # gradients of activations, and parts of those of the weights, added up at the end

@@ -17,6 +17,8 @@ from typing import Any
 import numba
 from numba.misc.appdirs import AppDirs
 
+from minirelu.source import digest_of
+
 numba_config: Any = numba.config  # whose attributes are made when it loads
 KERNELS_FOLDER = Path(__file__).resolve().parent
 
@@ -34,7 +36,7 @@ def cache_folder() -> Path | None:
     if numba_config.CACHE_DIR:
         places.insert(0, Path(numba_config.CACHE_DIR))
     for place in places:
-        folder = place / (copy + source_digest(KERNELS_FOLDER)[:12])
+        folder = place / (copy + digest_of(sorted(KERNELS_FOLDER.glob("*.py"))))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -45,12 +47,3 @@ def cache_folder() -> Path | None:
                 shutil.rmtree(earlier, ignore_errors=True)
         return folder
     return None
-
-
-def source_digest(folder: Path) -> str:
-    """Return a digest of all Python files in a folder, whatever ends their lines."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
-        source = file.read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{file.name} {len(source)}\n".encode() + source)
-    return digest.hexdigest()
