@@ -684,4 +684,7 @@ _ = check_squared_relu_backward(my_squared_relu_backward)
 #   so large that it does not show. The library's tests have a case of its own for that.)
 # - Read the library's backward in `minirelu/model/transformer.py`: it is the function above, for
 #   `B` sequences at once.
+# - Train with your squared ReLU: put the pair into `minirelu/model/activation_functions.py`, as
+#   `CONTRIBUTING.md` says, under a name of your own; `minirelu check` compares your backward with
+#   differences, and `minirelu train --preset tiny --act-fn YOURS` uses it. (`relu2` is the library's.)
 # - Tutorial 3 does something with the gradient: it trains.
