@@ -145,3 +145,11 @@ def test_differences_name_the_settings():
     a, b = Config.build("tiny"), Config.build("tiny", options={"train": {"steps": 5}})
     assert a.differences(a) == []
     assert a.differences(b) == [f"train.steps: {a.train.steps}, not 5"]
+
+
+def test_settings_that_0_1_wrote_are_read(tmp_path):
+    """There ``compute`` was ``mlp``, and ``reference`` was ``numpy``."""
+    old = tmp_path / "old.toml"
+    for before, now in (("numpy", "reference"), ("auto", "auto"), ("dense", "dense")):
+        old.write_text(f'preset = "tiny"\n[train]\nmlp = "{before}"\n', encoding="utf-8")
+        assert Config.build(None, old).train.compute == now

@@ -685,6 +685,7 @@ _ = check_squared_relu_backward(my_squared_relu_backward)
 # - Read the library's backward in `minirelu/model/transformer.py`: it is the function above, for
 #   `B` sequences at once.
 # - Train with your squared ReLU: put the pair into `minirelu/model/activation_functions.py`, as
-#   `CONTRIBUTING.md` says, under a name of your own; `minirelu check` compares your backward with
-#   differences, and `minirelu train --preset tiny --act-fn YOURS` uses it. (`relu2` is the library's.)
+#   `CONTRIBUTING.md` says, under a name of your own (`relu2` is the library's); `minirelu check`
+#   compares your backward with differences, and `minirelu train --preset tiny --act-fn YOURS` uses
+#   it.
 # - Tutorial 3 does something with the gradient: it trains.
