@@ -217,7 +217,7 @@ def test_reference_and_kernels_agree_for_every_activation_function(act_fn, bias)
             np.testing.assert_allclose(fast.flat, grads.flat, rtol=1e-9, atol=1e-13)
 
 
-def test_what_cannot_be_computed_so_is_refused():
+def test_impossible_values_of_compute_are_refused():
     gelu = mr.ModelConfig(**{**vars(ODD), "act_fn": "gelu"})
     with pytest.raises(UserError, match="sparse leaves out what is exactly 0, and gelu has no zer"):
         by_reference("sparse", gelu)
@@ -225,7 +225,7 @@ def test_what_cannot_be_computed_so_is_refused():
         by_reference("refrence", ODD)
 
 
-def test_an_activation_function_of_ones_own_is_a_pair_of_functions(short_text, tmp_path):
+def test_a_new_activation_function_needs_only_its_two_functions(short_text, tmp_path):
     """The recipe of CONTRIBUTING.md: the pair, and nothing else."""
     from minirelu.model import activation_functions as home
 

@@ -41,7 +41,7 @@ def test_wrong_values_name_field_value_and_what_is_allowed(field, value, words):
     "field, value",
     [("steps", -1), ("learning_rate", float("inf")), ("beta2", 1.0), ("compute", "gpu")],
 )
-def test_wrong_training_settings(field, value):
+def test_wrong_training_settings_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         mr.TrainConfig(**{field: value})
     with pytest.raises(ValueError, match="micro_batches: 3 does not divide batch_size 8"):
@@ -75,7 +75,7 @@ def test_options_go_before_file_and_file_before_preset(tmp_path):
     assert Config.build("wide", file).model.d_mlp == 8192  # --preset goes before the file's
 
 
-def test_a_presets_limit_is_for_the_default_corpus_alone(tmp_path):
+def test_a_presets_limit_applies_to_the_default_corpus_only(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('[text]\ncorpus = "my.txt"\n', encoding="utf-8")
     mine = {"text": {"corpus": "my.txt"}}
@@ -129,7 +129,7 @@ def test_wrong_toml_is_named(tmp_path, text, words):
     assert words in str(e.value) and "\n" not in str(e.value)
 
 
-def test_missing_and_undecodable_files(tmp_path):
+def test_missing_and_undecodable_settings_files_are_named(tmp_path):
     (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbf[train]\nsteps = 3\n")
     assert read_toml(tmp_path / "bom.toml") == {"train": {"steps": 3}}
     with pytest.raises(ValueError, match="it is not a file"):

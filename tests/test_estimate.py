@@ -27,7 +27,7 @@ def settings_of(**model_and_train) -> mr.Config:
         dict(d_mlp=4096, n_layers=2, n_ctx=100, batch_size=6, micro_batches=2),
     ],
 )
-def test_memory_is_that_of_the_workspace(given):
+def test_estimated_memory_is_that_of_the_workspace(given):
     settings = settings_of(**given)
     model, train = settings.model, settings.train
     n = train.batch_size // train.micro_batches
@@ -54,7 +54,7 @@ def test_flops_by_hand():
     assert estimate.flops(settings, share_on=0) == mlp / 6 + rest
 
 
-def test_step_time_is_a_time():
+def test_step_time_is_positive_and_finite():
     settings = settings_of(n_layers=3, d_model=32, d_mlp=2048, n_ctx=64, d_vocab=300)
     each = estimate.step_time(settings)
     assert 0 < each.once_sparse <= each.at_first < 10
@@ -62,7 +62,7 @@ def test_step_time_is_a_time():
     assert math.isfinite(seconds) and seconds > 0
 
 
-def test_reading_goes_by_the_corpus_and_drawing_by_the_model(tmp_path, monkeypatch):
+def test_reading_scales_with_the_corpus_and_drawing_with_the_model(tmp_path, monkeypatch):
     (tmp_path / "text").write_text("the cat sees a dog\n" * 5000, encoding="utf-8")
     text = dict(corpus=str(tmp_path / "text"))
     ticks = iter([0.0, 2.0] * 2)
@@ -82,7 +82,7 @@ def test_reading_goes_by_the_corpus_and_drawing_by_the_model(tmp_path, monkeypat
     assert 0 < fewer < more and fewer < deep
 
 
-def test_what_cannot_fit_is_refused_with_advice(monkeypatch):
+def test_a_model_too_large_for_memory_is_refused_with_advice(monkeypatch):
     settings = settings_of(d_mlp=8192, batch_size=16)
     needed = sum(estimate.memory(settings).values())
     monkeypatch.setattr(estimate, "available_memory", lambda: needed)

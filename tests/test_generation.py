@@ -39,7 +39,7 @@ def test_greedy_takes_the_likeliest_token_each_time(odd):
     assert len(text) == 9
 
 
-def test_beyond_the_context_it_goes_on_from_the_last_half(odd):
+def test_beyond_the_context_generation_continues_from_the_last_half(odd):
     params = random_params(odd)
     text = list(range(9))  # fills n_ctx 9
     first, second = mr.generate(params, text, odd, n_tokens=2, temperature=0)
@@ -64,7 +64,7 @@ def test_seed_temperature_and_top_k(odd):
     assert first == best
 
 
-def test_it_stops_at_the_end_token(odd):
+def test_generation_stops_at_the_end_token(odd):
     params = random_params(odd)
     greedy = list(mr.generate(params, [5], odd, n_tokens=8, temperature=0))
     end = greedy[3]

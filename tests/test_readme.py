@@ -8,7 +8,7 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_example(finished_run, capsys):
+def test_the_python_example_runs(finished_run, capsys):
     code = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL).group(1)
     assert '"runs/small"' in code
     exec(code.replace('"runs/small"', repr(str(finished_run.folder))), {})

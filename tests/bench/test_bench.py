@@ -43,7 +43,7 @@ def test_our_step_is_a_training_step():
     np.testing.assert_array_equal(params.flat, before)  # others start from the same weights
 
 
-def test_the_machine_has_limits():
+def test_machine_limits_are_plausible():
     assert 1e8 < machine.matmul_flops(rounds=1) < 1e15
     assert 1e8 < machine.copy_bytes(rounds=1) < 1e14
 
@@ -58,7 +58,7 @@ def test_roofline_figure_has_every_kernel():
     assert "FLOP per byte" in axes.get_xlabel() and axes.get_ylabel() == "GFLOP/s"
 
 
-def test_command_writes_numbers(tmp_path, monkeypatch):
+def test_bench_writes_its_numbers(tmp_path, monkeypatch):
     for name in ("thread_times", "watching_times"):  # of a narrower model
         real = getattr(benchmarks, name)
         monkeypatch.setattr(benchmarks, name, lambda d_mlp, *rest, real=real: real(64, *rest))
@@ -73,7 +73,7 @@ def test_command_writes_numbers(tmp_path, monkeypatch):
     assert found["made_with"]["minirelu"] == mr.__version__
 
 
-def test_estimate_command(tmp_path):
+def test_estimate_prints_and_writes_the_same_numbers(tmp_path):
     file = tmp_path / "estimate.json"
     result = command("estimate", "--preset", "tiny", "--json", file)
     assert result.returncode == 0, result.stderr
@@ -104,11 +104,11 @@ def test_estimate_command(tmp_path):
         (["--run", "nowhere"], ["nowhere"]),
     ],
 )
-def test_mistakes(arguments, words, tmp_path):
+def test_mistakes_are_named(arguments, words, tmp_path):
     check_fails_plainly(command("bench", *arguments, cwd=tmp_path), *words)
 
 
-def test_memory_of_a_child_is_its_own():
+def test_peak_memory_of_a_child_excludes_its_parent():
     peaks = child.peak_memory(64, [])
     if peaks is not None:
         assert 5e7 < peaks["minirelu"] < 3e9

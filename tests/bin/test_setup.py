@@ -53,7 +53,7 @@ def run(checkout: Path, *arguments: str, script: str = "minirelu", broken: bool 
     return result, [line.split()[0] for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def test_first_call_sets_up_and_says_so_later_ones_do_not(checkout):
+def test_only_the_first_call_sets_up(checkout):
     result, done = run(checkout, "train", "--out", "my run")
     assert result.stdout == "ran: train --out my run\n" and done == ["venv", "install"]
     assert "setting up" in result.stderr
@@ -61,7 +61,7 @@ def test_first_call_sets_up_and_says_so_later_ones_do_not(checkout):
     assert result.stdout == "ran: --help\n" and done == [] and result.stderr == ""
 
 
-def test_a_link_from_elsewhere_works(checkout):
+def test_a_symlink_to_the_script_works(checkout):
     (checkout.parent / "link").symlink_to("a checkout/bin/minirelu")
     (checkout.parent / "link2").symlink_to(checkout.parent / "link")
     run(checkout, "train")
@@ -72,7 +72,7 @@ def test_a_link_from_elsewhere_works(checkout):
         assert result.stdout == "ran: x\n", result.stderr
 
 
-def test_interrupted_set_up_heals(checkout):
+def test_an_interrupted_set_up_is_repeated(checkout):
     result, _ = run(checkout, "train", broken=True)
     assert result.returncode == 2 and "set-up failed" in result.stderr and result.stdout == ""
     result, done = run(checkout, "train")
@@ -80,7 +80,7 @@ def test_interrupted_set_up_heals(checkout):
 
 
 @pytest.mark.parametrize("damage", ["empty", "no python", "dangling", "stale", "moved"])
-def test_broken_set_up_heals(checkout, damage):
+def test_a_broken_set_up_is_repaired(checkout, damage):
     run(checkout, "train")
     venv = checkout / ".venv"
     if damage == "empty":
@@ -130,7 +130,7 @@ def test_every_folder_of_modules_is_a_package():
     assert not lacking
 
 
-def test_no_python_is_said(checkout):
+def test_missing_python_is_reported(checkout):
     tools = checkout.parent / "tools"
     tools.mkdir()
     for name in ("dirname", "cat", "cksum"):

@@ -20,7 +20,7 @@ ROOT = Path(mr.__file__).parent
 
 
 @pytest.mark.parametrize("rows", [gradient_rows, cache_rows, kernel_rows])
-def test_everything_agrees(rows):
+def test_every_comparison_agrees(rows):
     found = list(rows())
     assert found and [row for row in found if not row.fine] == []
 

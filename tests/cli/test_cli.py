@@ -51,7 +51,7 @@ def test_train_says_what_it_does(text_file, tmp_path):
     assert run.settings.train.steps == 4 and run.config.d_vocab < 300
 
 
-def test_second_run_gets_a_folder_of_its_own(text_file, tmp_path):
+def test_a_second_run_gets_a_new_folder(text_file, tmp_path):
     for name in ("runs/tiny", "runs/tiny-2"):
         assert command("train", *QUICK, "--corpus", text_file, cwd=tmp_path).returncode == 0
         assert (tmp_path / name / "report.html").is_file()
@@ -82,7 +82,7 @@ def test_sample_cannot_steer_the_terminal(trained):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes are different there")
-def test_a_reader_that_leaves_does_not_end_the_training(text_file, tmp_path):
+def test_a_closed_pipe_does_not_end_the_training(text_file, tmp_path):
     root = str(Path(mr.__file__).parents[1])
     arguments = " ".join(map(str, QUICK))
     line = f"{sys.executable} -m minirelu train {arguments} --corpus {text_file} --out x | head -1"
@@ -92,7 +92,7 @@ def test_a_reader_that_leaves_does_not_end_the_training(text_file, tmp_path):
     assert mr.Run.open(tmp_path / "x").steps[-1] == 4 and (tmp_path / "x/report.html").is_file()
 
 
-def test_run_folders_are_no_text_to_learn_from(text_file, tmp_path):
+def test_run_folders_are_not_read_as_a_corpus(text_file, tmp_path):
     for name in ("a.txt", "b.txt"):
         shutil.copy(text_file, tmp_path / name)
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
     assert run.steps[-1] == run.metrics("train")[-1]["step"] > 8
 
 
-def test_interrupted_run_goes_on(text_file, tmp_path):
+def test_resume_continues_an_interrupted_run(text_file, tmp_path):
     from minirelu.runs.prepare import create_run
 
     run = create_run(quick_settings(text_file), tmp_path / "x")

@@ -56,7 +56,7 @@ def nothing_left(folder: Path, *but: str) -> None:
     ],
     ids=lambda x: " ".join(map(str, x)) if str(x[0]).startswith("--") else "",
 )
-def test_mistakes_in_training(tmp_path, arguments, words):
+def test_mistakes_in_training_are_named(tmp_path, arguments, words):
     (tmp_path / "wrong.toml").write_text("[train]\nstpes = 3\n", encoding="utf-8")
     (tmp_path / "bad value.toml").write_text('[train]\nsteps = "x"\n', encoding="utf-8")
     (tmp_path / "odd.toml").write_text("preset = {a = 1}\n", encoding="utf-8")
@@ -77,14 +77,14 @@ def test_mistakes_in_training(tmp_path, arguments, words):
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_folder_that_holds_another_run(trained):
+def test_a_folder_that_holds_another_run_is_refused(trained):
     before = sorted(trained.rglob("*"))
     result = process("train", "--preset", "tiny", "--out", trained)
     check_fails_plainly(result, "holds a run already", "--resume")
     assert sorted(trained.rglob("*")) == before
 
 
-def test_resume_with_changed_options(trained):
+def test_resume_with_changed_options_is_refused(trained):
     result = process("train", "--resume", trained, "--steps", 500)
     check_fails_plainly(result, "cannot change settings", "train.steps: 12, not 500")
     result = process("train", "--resume", trained, "--d-mlp", 64, "--n-layers", 2)
@@ -92,12 +92,12 @@ def test_resume_with_changed_options(trained):
     assert "n_layers" not in line  # the same as before: no change
 
 
-def test_finished_run_resumed_is_no_mistake(trained):
+def test_resuming_a_finished_run_is_not_a_mistake(trained):
     result = command("train", "--resume", trained, "--steps", 12)
     assert result.returncode == 0 and "report" in result.stdout
 
 
-def test_damaged_checkpoint(trained):
+def test_damaged_checkpoint_is_refused(trained):
     file = trained / "checkpoints" / "step_000012" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     for arguments in (["sample", trained], ["train", "--resume", trained]):
@@ -105,7 +105,7 @@ def test_damaged_checkpoint(trained):
     assert command("sample", trained, "--step", 8, "--tokens", 3).returncode == 0
 
 
-def test_damaged_settings_and_tokenizer(trained):
+def test_damaged_settings_and_tokenizer_are_named(trained):
     (trained / "tokenizer.json").write_text("{}", encoding="utf-8")
     check_fails_plainly(command("sample", trained), "tokenizer.json is not a tokenizer")
     (trained / "config.toml").write_text("[model]\nn_layers = 2\n", encoding="utf-8")
@@ -124,11 +124,11 @@ def test_damaged_settings_and_tokenizer(trained):
         (["--step", 5], "no weights of step 5; there are 0, 1, 2, 4, 8, 12"),
     ],
 )
-def test_mistakes_in_sampling(finished_run, arguments, words):
+def test_mistakes_in_sampling_are_named(finished_run, arguments, words):
     check_fails_plainly(command("sample", finished_run.folder, *arguments), words)
 
 
-def test_prompt_the_tokenizer_lacks(trained):
+def test_a_prompt_with_an_unknown_character_is_refused(trained):
     """A run folder whose tokenizer has no bytes to fall back on."""
     from tokenizers import Tokenizer, models
 
@@ -137,7 +137,7 @@ def test_prompt_the_tokenizer_lacks(trained):
     check_fails_plainly(command("sample", trained, "--prompt", "ab€"), "no token for '€'")
 
 
-def test_mistakes_in_exporting(trained, tmp_path):
+def test_mistakes_in_exporting_are_named(trained, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("keep me", encoding="utf-8")
     result = command("export", trained, "--format", "opt", tmp_path / "taken")
@@ -150,7 +150,7 @@ def test_mistakes_in_exporting(trained, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are different there")
-def test_no_write_permission(text_file, tmp_path, monkeypatch):
+def test_missing_write_permission_is_named(text_file, tmp_path, monkeypatch):
     """In this process, since root may write anywhere."""
     import click
 
@@ -171,7 +171,7 @@ def test_no_write_permission(text_file, tmp_path, monkeypatch):
     assert not (tmp_path / "x").exists()
 
 
-def test_loss_that_turns_nan(text_file, tmp_path):
+def test_a_nan_loss_stops_the_training_with_advice(text_file, tmp_path):
     result = command(
         "train", *QUICK[:2], "--corpus", text_file, "--out", "x", "--learning-rate", 10,
         "--weight-decay", 10, "--clip-norm", 0, "--warmup-steps", 0, "--steps", 500,

@@ -50,7 +50,7 @@ def test_help_of_an_unknown_preset_names_those_there_are():
     assert "unknown preset 'tyni'; there are tiny, small" in str(result.exception)
 
 
-def test_short_descriptions_of_the_commands_are_whole():
+def test_command_descriptions_are_not_cut():
     help = CliRunner().invoke(cli, ["--help"], terminal_width=78).output
     for line in help.split("Commands:")[1].strip().splitlines():
         name, description = line.split(maxsplit=1)

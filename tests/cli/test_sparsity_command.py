@@ -45,7 +45,7 @@ def test_numbers_are_those_of_the_text(finished_run, tmp_path):
     assert f"{100 * found['measures']['per_token'][1]:.2f} %" in result.stdout
 
 
-def test_text_from_elsewhere_and_part_of_it(finished_run, tmp_path):
+def test_another_text_can_be_measured_in_part(finished_run, tmp_path):
     (tmp_path / "other.txt").write_text("a dog sees the bird .\n" * 300, encoding="utf-8")
     result = command(
         "sparsity", finished_run.folder, "--corpus", "other.txt", "--tokens", 100, "--step", 4,
@@ -57,7 +57,7 @@ def test_text_from_elsewhere_and_part_of_it(finished_run, tmp_path):
     assert "less than the 8,192 tokens" in result.stdout
 
 
-def test_the_text_of_the_training_is_named(finished_run, text_file):
+def test_measuring_on_the_training_text_is_said(finished_run, text_file):
     result = command("sparsity", finished_run.folder, "--corpus", text_file, "--tokens", 64)
     assert "which the model was trained on" in result.stdout
 
@@ -77,7 +77,7 @@ def test_an_opt_folder_has_the_same_numbers_as_its_run(finished_run, tmp_path):
     assert measures[0] == measures[1]
 
 
-def test_mistakes(finished_run, tmp_path):
+def test_mistakes_are_named(finished_run, tmp_path):
     run = finished_run.folder
     (tmp_path / "short.txt").write_text("a dog", encoding="utf-8")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xfa" * 30)

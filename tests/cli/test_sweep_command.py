@@ -46,7 +46,7 @@ def weights(folder: Path) -> list[bytes]:
     return [mr.Run.open(folder / name).params().flat.tobytes() for name in NAMES]
 
 
-def test_a_grid_from_beginning_to_end(done):
+def test_a_grid_is_trained_and_its_table_written(done):
     output = (done / "output").read_text(encoding="utf-8")
     for words in ("4 runs: d_mlp 24, 40; seed 0, 1", "0 runs are finished", "time", "per batch"):
         assert words in output
@@ -65,7 +65,7 @@ def test_a_grid_from_beginning_to_end(done):
     assert rows[1][3] == f"({min(shares):.1f}-{max(shares):.1f})"
 
 
-def test_again_does_nothing_again(done, text_file):
+def test_a_finished_sweep_is_not_trained_again(done, text_file):
     before = written(done / "s")
     result = sweep(text_file, done)
     assert result.returncode == 0 and "4 runs are finished" in result.stdout
@@ -73,14 +73,14 @@ def test_again_does_nothing_again(done, text_file):
     assert written(done / "s") == before
 
 
-def test_workers_give_the_same(done, text_file, tmp_path):
+def test_workers_give_the_same_runs(done, text_file, tmp_path):
     result = sweep(text_file, tmp_path, "--workers", 2)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "s/sweep.csv").read_bytes() == (done / "s/sweep.csv").read_bytes()
     assert weights(tmp_path / "s") == weights(done / "s")
 
 
-def test_a_cluster_gives_the_same(done, text_file, tmp_path, dask_address):
+def test_a_cluster_gives_the_same_runs(done, text_file, tmp_path, dask_address):
     result = sweep(text_file, tmp_path, "--scheduler", dask_address)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "s/sweep.csv").read_bytes() == (done / "s/sweep.csv").read_bytes()
@@ -114,7 +114,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(done, text_file, tmp_path, wo
     assert not (tmp_path / "s/.stop").exists()
 
 
-def test_default_folder_and_one_that_is_named(text_file, tmp_path):
+def test_a_named_sweep_has_a_default_folder(text_file, tmp_path):
     result = command(
         "sweep", "fig4", "--vary", "n_layers=1", "--seeds", 1, "--steps", 1, "--d-mlp", 8,
         "--n-ctx", 16, "--batch-size", 1, "--d-vocab", 300, "--corpus", text_file, cwd=tmp_path,
@@ -125,7 +125,7 @@ def test_default_folder_and_one_that_is_named(text_file, tmp_path):
     assert result.stdout.splitlines()[-1].endswith("figure fig4 sweeps/fig4")
 
 
-def test_sparsity_on_workers(finished_run, tmp_path, dask_address):
+def test_sparsity_on_workers_gives_the_same_counts(finished_run, tmp_path, dask_address):
     """The counts' files are the same, whoever counted."""
     for name, options in {
         "here": (), "two": ("--workers", 2), "cluster": ("--scheduler", dask_address),
@@ -139,7 +139,7 @@ def test_sparsity_on_workers(finished_run, tmp_path, dask_address):
         np.testing.assert_array_equal(cluster[name], here[name], err_msg=name)
 
 
-def test_sparsity_mistakes(finished_run):
+def test_sparsity_mistakes_are_named(finished_run):
     folder = finished_run.folder
     check_fails_plainly(command("sparsity", folder, "--workers", 0), "workers: 0")
     both = ("--workers", 2, "--scheduler", "tcp://x:1")
@@ -181,7 +181,7 @@ def test_sparsity_mistakes(finished_run):
     ],
     ids=lambda x: " ".join(map(str, x)) if x and str(x[0]).startswith(("--", "fig")) else "",
 )
-def test_mistakes(tmp_path, arguments, words):
+def test_mistakes_are_named(tmp_path, arguments, words):
     if "--scheduler" in arguments and "--workers" not in arguments:
         pytest.importorskip("distributed", reason="distributed is not installed")
     (tmp_path / "taken").mkdir()
@@ -190,7 +190,7 @@ def test_mistakes(tmp_path, arguments, words):
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_reported(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="distributed is not installed")
     monkeypatch.setattr(workers, "_REACH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -199,14 +199,14 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     check_fails_plainly(result, "cannot reach a Dask scheduler", "no answer")
 
 
-def test_a_scheduler_without_workers(tmp_path):
+def test_a_scheduler_without_workers_is_reported(tmp_path):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
     with distributed.LocalCluster(n_workers=0, protocol="tcp://", dashboard_address=":0") as c:
         result = command("sweep", "fig3", "--scheduler", c.scheduler_address, cwd=tmp_path)
     check_fails_plainly(result, "has no workers", "dask worker")
 
 
-def test_other_settings_in_the_folder(done, text_file):
+def test_a_folder_with_another_sweep_is_refused(done, text_file):
     before = written(done / "s")
     check_fails_plainly(
         sweep(text_file, done, "--learning-rate", 0.5), "holds another sweep", "learning_rate: 0.01"
@@ -227,7 +227,7 @@ def test_a_failed_run_is_named_at_the_end(text_file, tmp_path):
     assert table.splitlines()[1].startswith("0.001,0,0,300")
 
 
-def test_distributed_that_is_not_installed(tmp_path):
+def test_a_missing_distributed_package_is_named(tmp_path):
     (tmp_path / "distributed.py").write_text("raise ImportError", encoding="utf-8")
     root = str(Path(mr.__file__).parents[1])
     path = f"{tmp_path}{os.pathsep}{root}"

@@ -138,7 +138,7 @@ def test_names_and_numbers_of_runs_are_checked(finished_run):
     assert list(CAPTIONS) == list(KINDS) and set(FIGURES) == set(OF_ONE_RUN)
 
 
-def test_a_figure_without_its_data_is_a_sentence(finished_run, tmp_path, monkeypatch):
+def test_a_figure_lacking_its_data_is_replaced_by_a_sentence(finished_run, tmp_path, monkeypatch):
     run = mr.Run.open(shutil.copytree(finished_run.folder, tmp_path / "old"))
     shutil.rmtree(run.folder / "counts")
     said = []

@@ -85,7 +85,7 @@ def sweep(finished_run, folder, field, rows):
     return open_runs([folder])
 
 
-def test_width_sweep(finished_run, tmp_path):
+def test_width_sweep_draws_shares_over_width(finished_run, tmp_path):
     rows = {64: [[0.5, 0.7], [0.7, 0.7]], 32: [[0.8, 0.9]], 128: [[0.3, 0.6]]}
     data = KINDS["fig3"].data(sweep(finished_run, tmp_path, "d_mlp", rows))
     per_batch, per_token = data["panels"]
@@ -99,7 +99,7 @@ def test_width_sweep(finished_run, tmp_path):
     assert [t.get_text() for t in axes[1].get_xticklabels()] == ["32", "64", "128"]
 
 
-def test_depth_sweep(finished_run, tmp_path):
+def test_depth_sweep_draws_a_line_for_each_depth(finished_run, tmp_path):
     rows = {3: [[0.2, 0.4, 0.9]], 2: [[0.1, 0.8], [0.3, 0.8]]}
     data = KINDS["fig4"].data(sweep(finished_run, tmp_path, "n_layers", rows))
     two, three = data["panels"][0]["lines"]
@@ -108,7 +108,7 @@ def test_depth_sweep(finished_run, tmp_path):
     assert (two["series"], three["series"]) == ("2 layers", "3 layers")
 
 
-def test_sweeps_that_are_none(finished_run, tmp_path):
+def test_runs_that_are_not_a_sweep_are_refused(finished_run, tmp_path):
     rows = {32: [[0.5, 0.5]], 64: [[0.5, 0.5]]}
     runs = sweep(finished_run, tmp_path / "a", "d_mlp", rows)
     with pytest.raises(UserError, match="two or more values of n_layers.* all with n_layers 2"):

@@ -151,7 +151,7 @@ def shard(folder: Path, prefix: str = "model.decoder.") -> Path:
     return index
 
 
-def test_there_and_back(opt_folder, odd):
+def test_an_opt_folder_read_back_is_the_same_model(opt_folder, odd):
     params, config, tokenizer = read_opt(opt_folder)
     assert config == odd
     np.testing.assert_array_equal(params.flat, random_params(odd, dtype=np.float32).flat)
@@ -159,7 +159,7 @@ def test_there_and_back(opt_folder, odd):
 
 
 @pytest.mark.parametrize("prefix", ["model.decoder.", "decoder.", ""])
-def test_shards_and_prefixes(opt_folder, odd, prefix):
+def test_sharded_folders_and_other_prefixes_are_read(opt_folder, odd, prefix):
     shard(opt_folder, prefix)
     params, _, _ = read_opt(opt_folder)
     np.testing.assert_array_equal(params.flat, random_params(odd, dtype=np.float32).flat)
@@ -211,7 +211,7 @@ def test_shards_cannot_lead_out_of_the_folder(opt_folder, name):
         read_opt(opt_folder)
 
 
-def test_missing_pickled_and_damaged_files(opt_folder, tmp_path):
+def test_missing_pickled_and_damaged_files_are_refused(opt_folder, tmp_path):
     weights = opt_folder / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-8])
@@ -230,7 +230,7 @@ def test_missing_pickled_and_damaged_files(opt_folder, tmp_path):
         read_opt(tmp_path)
 
 
-def test_a_head_of_its_own_is_refused(opt_folder):
+def test_an_untied_head_is_refused(opt_folder):
     from safetensors.numpy import load_file, save_file
 
     file = opt_folder / "model.safetensors"

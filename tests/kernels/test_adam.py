@@ -42,14 +42,14 @@ def test_adam_by_hand(module):
 
 
 @pytest.mark.parametrize("n", [1, fast_adam.BLOCK - 1, fast_adam.BLOCK, 3 * fast_adam.BLOCK + 5])
-def test_global_norm(n):
+def test_global_norm_equals_the_reference(n):
     g = np.random.default_rng(n).normal(size=n).astype(np.float32)
     assert fast_adam.global_norm(g) == pytest.approx(
         np.linalg.norm(g.astype(np.float64)), rel=1e-12
     )
 
 
-def test_global_norm_neither_overflows_nor_hides():
+def test_global_norm_does_not_overflow_and_keeps_nan_and_inf():
     assert fast_adam.global_norm(np.full(4, 1e30, np.float32)) == pytest.approx(2e30, rel=1e-6)
     assert np.isnan(fast_adam.global_norm(np.array([1.0, np.nan], np.float32)))
     assert np.isinf(fast_adam.global_norm(np.array([1.0, -np.inf], np.float32)))

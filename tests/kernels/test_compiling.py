@@ -28,7 +28,7 @@ def _count(piece, times, scratch):
 count = compiling.parallel(_count)
 
 
-def test_every_piece_once():
+def test_every_piece_runs_once():
     for pieces in (0, 1, 2, 12):
         times, scratch = np.zeros(12), np.zeros((most_threads(), 1))
         count(pieces, times, scratch=scratch)
@@ -36,7 +36,7 @@ def test_every_piece_once():
         assert scratch.sum() == pieces
 
 
-def test_a_piece_that_fails_is_heard_of_and_the_next_call_works():
+def test_a_failing_piece_raises_and_the_next_call_works():
     times, scratch = np.zeros(40), np.zeros((most_threads(), 1))
     with pytest.raises(ValueError, match="thirteen"):
         count(40, times, scratch=scratch)
@@ -70,7 +70,7 @@ def test_several_python_threads_may_compute_at_once():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_starts_its_own_threads():
     times, scratch = np.zeros(12), np.zeros((most_threads(), 1))
     count(12, times, scratch=scratch)  # so that there are threads
     child = os.fork()

@@ -31,7 +31,7 @@ def test_same_gradients_at_every_density(compute, density, N, C, F):
 
 
 @pytest.mark.parametrize("compute", ["dense", "sparse"])
-def test_one_single_pair(compute):
+def test_same_gradients_with_a_single_pair_on(compute):
     a = inputs(600, 8, 700)
     a["x"] = np.abs(a["x"])
     a["W_in"] = -np.abs(a["W_in"])
@@ -45,7 +45,7 @@ def test_one_single_pair(compute):
 
 
 @pytest.mark.parametrize("compute", ["dense", "sparse"])
-def test_silent_units_and_idle_tokens(compute):
+def test_same_gradients_with_silent_units_and_idle_tokens(compute):
     a = with_density(inputs(520, 9, 530), 0.1)
     a["b_in"][::3] = -1e3  # units that are on nowhere
     a["x"][::7] = 0  # tokens that only their biases could switch on, and those are negative
@@ -72,7 +72,7 @@ def test_same_gradients_for_every_activation_function(act_fn, compute, l1, N, C,
     st.integers(0, 1000), st.sampled_from(ROUTES + [(name, "auto") for name, _ in ROUTES]),
     st.sampled_from([0, 0.01, 2]),
 )  # fmt: skip
-def test_any_shape_and_density(N, C, F, density, seed, route, l1):
+def test_same_gradients_at_any_shape_and_density(N, C, F, density, seed, route, l1):
     act_fn, compute = route
     k = max(1, round(density * F))
     # terms are about 1 in size, and a few of them may cancel
@@ -82,7 +82,7 @@ def test_any_shape_and_density(N, C, F, density, seed, route, l1):
 @pytest.mark.parametrize("compute", ["dense", "sparse"])
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 60), st.floats(0, 1), st.integers(0, 99))
-def test_topk_keeps_exactly_k_and_of_equal_ones_the_first(compute, N, F, share, seed):
+def test_topk_keeps_exactly_k_and_breaks_ties_by_position(compute, N, F, share, seed):
     rng, k = np.random.default_rng(seed), max(1, round(share * F))
     a = {n: np.round(v) for n, v in inputs(N, 2, F, seed).items()}  # exact, and full of ties
     a["b_in"][rng.random(F) < 0.2] = np.nan
@@ -107,7 +107,7 @@ def test_float32_is_as_close_as_float32_can_be(act_fn, compute):
         assert error < 1e-6, name
 
 
-def test_memory_used_before_changes_nothing():
+def test_contents_of_reused_memory_do_not_matter():
     ws = Workspace()
     for density, compute in ((1, "dense"), (0.02, "sparse"), (0.9, "sparse"), (0.1, "sparse")):
         check(with_density(inputs(300, 8, 600), density), compute, ws=ws)
@@ -148,14 +148,14 @@ def test_a_nan_input_reaches_the_loss(compute):
     assert np.isfinite(found["y"][:290]).all()
 
 
-def test_auto_takes_the_list_when_few_are_on_and_only_then():
+def test_auto_is_sparse_only_when_few_units_are_on():
     for density, is_sparse in ((0.02, True), (0.2, True), (0.5, False), (1, False)):
         _, kept = by_kernels(with_density(inputs(2000, 8, 600), density), "auto")
         assert (kept.start is not None) == is_sparse, density
     check(with_density(inputs(2000, 8, 600), 0.02), "auto")
 
 
-def test_share_on():
+def test_share_on_is_that_of_a_sample():
     a = with_density(inputs(2000, 8, 600), 0.13)
     found = mlp_route.share_on(a["x"], a["W_in"], a["b_in"], Workspace())
     sample = a["x"][[i * 2000 // mlp_route.SAMPLE for i in range(mlp_route.SAMPLE)]]
@@ -163,7 +163,7 @@ def test_share_on():
     assert found == pytest.approx(0.13, abs=0.03)
 
 
-def test_auto_knows_topk_s_share_and_takes_the_dense_route_without_zeros():
+def test_auto_uses_topk_s_known_share_and_is_dense_without_zeros():
     a = with_density(inputs(500, 8, 600), 0.01)
     for act_fn, k, is_sparse in (
         ("topk", 6, True), ("topk", 400, False), ("relu2", 0, True), ("leaky_relu", 0, False),
@@ -175,7 +175,7 @@ def test_auto_knows_topk_s_share_and_takes_the_dense_route_without_zeros():
 
 @pytest.mark.parametrize("act_fn, compute", ROUTES)
 @pytest.mark.parametrize("B, T", [(1, 1), (3, 100), (2, 300), (5, 64), (1, 700)])
-def test_watching(act_fn, compute, B, T):
+def test_watching_equals_the_reference(act_fn, compute, B, T):
     F, k, act = 530, 50, activation_function(act_fn, act_k=50)
     a, ws = with_density(inputs(B * T, 6, F), 0.1), Workspace()
     if act_fn == "topk":  # some of those that are kept are 0, and so not on
@@ -217,7 +217,7 @@ def test_same_bits_with_one_thread_and_two(act_fn, compute):
         np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
 
 
-def test_the_leak_is_that_of_the_reference():
+def test_leaky_relu_s_slope_is_that_of_the_reference():
     assert activations.LEAK == activation_functions.LEAK
 
 

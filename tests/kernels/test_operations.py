@@ -37,7 +37,7 @@ def exps(x, y):
         y[i] = exp(x[i])
 
 
-def test_exp():
+def test_exp_is_accurate_in_float32():
     x = np.linspace(-87, 20, 200_001).astype(np.float32)
     y = np.empty_like(x)
     exps(x, y)
@@ -49,7 +49,7 @@ def test_exp():
     assert np.isnan(y[0]) and np.all(y[1:3] == 0) and np.all(y[3:] == 1)
 
 
-def test_exp_in_float64_is_the_c_library_s():
+def test_exp_in_float64_equals_the_c_library():
     x, y = np.linspace(-700, 700, 1001), np.empty(1001)
     exps(x, y)
     np.testing.assert_allclose(y, np.exp(x), rtol=1e-15)
@@ -57,7 +57,7 @@ def test_exp_in_float64_is_the_c_library_s():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 200), st.sampled_from([(1, 1), (2, 3), (4, 8)]))
-def test_attention(B, T, heads):
+def test_attention_kernels_equal_the_reference(B, T, heads):
     H, D = heads
     C, N = H * D, B * T
     rng = np.random.default_rng(T)
@@ -87,7 +87,7 @@ def test_attention(B, T, heads):
     st.sampled_from(ROUTES + [(name, "auto") for name, _ in ROUTES]), st.sampled_from([0, 0.01]),
     st.integers(0, 99),
 )  # fmt: skip
-def test_whole_step(B, T, V, bias, route, l1, seed):
+def test_a_whole_step_equals_the_reference(B, T, V, bias, route, l1, seed):
     """Any number of tokens, any vocabulary: more or less than a block, and no multiple of one."""
     act_fn, compute = route
     size = dict(n_ctx=300, d_vocab=V, bias=bias)
@@ -152,7 +152,7 @@ def by_kernels(params, tokens, targets, config, compute, l1):
 
 @pytest.mark.parametrize("act_fn, compute", ROUTES)
 @pytest.mark.parametrize("l1", [0, 0.02])
-def test_a_step_s_gradient_is_the_slope_of_cross_entropy_and_penalty(act_fn, compute, l1):
+def test_the_gradient_is_that_of_cross_entropy_plus_penalty(act_fn, compute, l1):
     config = with_act_fn(ODD, act_fn)
     params, tokens, targets = (random_params(config), *random_tokens(config, 6, 9).reshape(2, 3, 9))
     _, grads = by_kernels(params, tokens, targets, config, compute, l1)
@@ -196,7 +196,7 @@ def test_same_bits_with_a_penalty_with_one_thread_and_two(act_fn, compute):
 
 
 @pytest.mark.parametrize("act_fn, compute", ROUTES)
-def test_the_pass_without_a_backward_watches_what_counts_as_on(act_fn, compute):
+def test_evaluate_watches_what_counts_as_on(act_fn, compute):
     config = with_act_fn(ODD, act_fn)
     params, tokens = random_params(config), random_tokens(config, 3, 9)
     nats, activity = kernels.evaluate(params, tokens, tokens, config, compute, Workspace())
@@ -210,7 +210,7 @@ def test_the_pass_without_a_backward_watches_what_counts_as_on(act_fn, compute):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_a_workspace_changes_nothing_but_the_memory():
+def test_a_workspace_does_not_change_results():
     config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
     params, ws = random_params(config, dtype=np.float32), Workspace()
     kept = mr.Parameters(config)
@@ -223,7 +223,7 @@ def test_a_workspace_changes_nothing_but_the_memory():
         np.testing.assert_array_equal(grads.flat, fresh.flat)
 
 
-def test_steps_take_no_memory_of_their_own():
+def test_steps_allocate_no_large_arrays():
     import tracemalloc
 
     config = mr.ModelConfig(2, 2, 64, 1024, n_ctx=128, d_vocab=1000, init="nanodo")
@@ -240,7 +240,7 @@ def test_steps_take_no_memory_of_their_own():
 
 
 @pytest.mark.parametrize("mlp", ["dense", "sparse", "auto"])
-def test_measure_is_the_reference_s_count(mlp):
+def test_measure_equals_the_reference_s_counts(mlp):
     config = mr.ModelConfig(2, 2, 8, (40, 50), n_ctx=20, d_vocab=90)
     params, sequences = random_params(config), random_tokens(config, 7, 21)
     counts, loss = measure(params, sequences, config, mlp)
@@ -281,7 +281,7 @@ def test_a_wrong_number_of_threads_is_refused(n):
         set_threads(n)
 
 
-def test_the_pass_without_a_backward_has_the_same_loss():
+def test_evaluate_has_the_same_loss():
     tokens, targets = random_tokens(ODD, 3, 9), random_tokens(ODD, 3, 9, seed=1)
     params = random_params(ODD)
     nats, did = kernels.evaluate(params, tokens, targets, ODD, "auto", Workspace())

@@ -61,7 +61,7 @@ def test_an_edit_with_its_backward_passes_the_gradient_on(name):
     check_gradient(params, {name: (edit, edit_backward)}, name)
 
 
-def test_several_edits_at_once():
+def test_several_edits_work_together():
     params = random_params(ODD, seed=3)
     half = (lambda value: value / 2, lambda d, before: d / 2)
     edit = {
@@ -71,7 +71,7 @@ def test_several_edits_at_once():
     check_gradient(params, edit, "several")
 
 
-def test_silenced_units_are_a_model_without_them():
+def test_silencing_units_equals_a_model_without_them():
     """Against a second model, made by hand: one whose W_out rows are 0."""
     params, units = random_params(ODD), [0, 5, 36]
 
@@ -111,7 +111,7 @@ def test_patching_every_layer_s_input_with_another_runs_gives_that_run():
     np.testing.assert_array_equal(mr.forward(params, TOKENS, ODD, edit=patch)[0], logits)
 
 
-def test_edits_leave_no_trace():
+def test_edits_do_not_affect_later_calls():
     params = random_params(ODD)
     before = mr.forward(params, TOKENS, ODD)[0]
     mr.forward(params, TOKENS, ODD, edit={"blocks.0.hook_attn_out": np.zeros_like})
@@ -135,7 +135,7 @@ def test_wrong_edits_are_named(edit, words):
     assert words in str(e.value)
 
 
-def test_backward_wants_the_forward_s_edits():
+def test_backward_requires_the_forward_s_edits():
     params, edit = random_params(ODD), {"hook_embed": np.zeros_like}
     logits, acts = mr.forward(params, TOKENS, ODD, edit=edit)
     with pytest.raises(ValueError, match="'hook_embed' was edited in the forward"):

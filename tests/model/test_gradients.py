@@ -57,7 +57,7 @@ def check_all(f: Callable[[], float], pairs: dict[str, tuple[np.ndarray, np.ndar
         assert error < LIMIT, f"{name}: relative error {error:.1e}"
 
 
-def test_layernorm():
+def test_layernorm_gradient():
     x, w, b = rng.normal(size=(2, 3, 7)), rng.normal(1, 0.3, 7), rng.normal(size=7)
     upstream = rng.normal(size=x.shape)
 
@@ -68,7 +68,7 @@ def test_layernorm():
     check_all(f, {"x": (x, dx), "w": (w, dw), "b": (b, db)})
 
 
-def test_layernorm_where_epsilon_matters():
+def test_layernorm_gradient_where_epsilon_matters():
     """Inputs so small that epsilon is most of the scale: the gradient must include it."""
     x, w, b = 1e-3 * rng.normal(size=(4, 7)), rng.normal(1, 0.3, 7), rng.normal(size=7)
     upstream = rng.normal(size=x.shape)
@@ -80,7 +80,7 @@ def test_layernorm_where_epsilon_matters():
     check_all(f, {"x": (x, dx), "w": (w, dw)})
 
 
-def test_attention():
+def test_attention_gradient():
     B, T, H, C = 2, 5, 3, 6
     x = rng.normal(size=(B, T, C))
     p = {f"W_{n}": rng.normal(size=(C, C)) for n in "QKVO"}
@@ -97,7 +97,7 @@ def test_attention():
     check_all(f, {"x": (x, dx), **{n: (p[n], dp[n]) for n in p if n != "b_K"}})
 
 
-def test_mlp():
+def test_mlp_gradient():
     N, C, F = 70, 3, 5
     x, W_in, W_out = rng.normal(size=(N, C)), rng.normal(size=(F, C)), rng.normal(size=(F, C))
     b_in, b_out = rng.normal(size=F), rng.normal(size=C)
@@ -125,7 +125,7 @@ def test_mlp():
     )
 
 
-def test_embedding_and_unembedding():
+def test_embedding_and_unembedding_gradients():
     W_E, W_pos, tokens = rng.normal(size=(7, 4)), rng.normal(size=(5, 4)), np.array([[1, 6, 1, 1]])
     upstream = rng.normal(size=(1, 4, 7))
 
@@ -140,7 +140,7 @@ def test_embedding_and_unembedding():
     check_all(f, {"W_E": (W_E, dW_E), "W_pos": (W_pos, dW_pos)})
 
 
-def test_cross_entropy():
+def test_cross_entropy_gradient():
     logits, targets = 3 * rng.normal(size=(2, 3, 7)), rng.integers(0, 7, (2, 3))
     dlogits = cross_entropy(logits, targets)[1]
     check_all(lambda: cross_entropy(logits, targets)[0], {"logits": (logits, dlogits)})
@@ -154,7 +154,7 @@ def test_cross_entropy_is_safe_with_huge_logits():
 
 @pytest.mark.parametrize("mlp", ["reference", "dense", "sparse"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_whole_model_every_tensor(odd, bias, mlp):
+def test_whole_model_gradient_of_every_tensor(odd, bias, mlp):
     """Each tensor in three random directions: a directional derivative sees all its entries."""
     config = mr.ModelConfig(**{**vars(odd), "bias": bias})
     params = random_params(config, seed=3)
@@ -167,7 +167,7 @@ def test_whole_model_every_tensor(odd, bias, mlp):
     assert set(grads) == set(params)
     worst = 0.0
     for name, p in params.items():
-        if name.endswith("attn.b_K"):  # exactly 0 in theory, see test_attention
+        if name.endswith("attn.b_K"):  # exactly 0 in theory, see test_attention_gradient
             assert np.abs(grads[name]).max() < 1e-15
             continue
         for seed in range(3):

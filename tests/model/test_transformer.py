@@ -78,7 +78,7 @@ def test_readme_holds_the_table_of_activations():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mlp", ["reference", "dense", "sparse"])
-def test_dtype_of_the_parameters_is_that_of_everything(odd, dtype, mlp):
+def test_every_result_has_the_dtype_of_the_parameters(odd, dtype, mlp):
     params, tokens = random_params(odd, dtype=dtype), random_tokens(odd, 2, 7)
     logits, acts = mr.forward(params, tokens, odd)
     _, grads = mr.loss_and_grads(params, tokens, tokens, odd, compute=mlp)
@@ -87,7 +87,7 @@ def test_dtype_of_the_parameters_is_that_of_everything(odd, dtype, mlp):
     assert {name: a.dtype for name, a in arrays.items() if a.dtype != dtype} == {}
 
 
-def test_keep_keeps_what_it_names(odd):
+def test_forward_keeps_only_the_activations_named(odd):
     params, tokens = random_params(odd), random_tokens(odd, 1, 5)
     all_logits, all_acts = mr.forward(params, tokens, odd)
     names = ["blocks.1.mlp.hook_pre", "blocks.0.mlp.hook_post"]
@@ -153,7 +153,7 @@ def test_parameters_are_views_of_one_vector(odd):
 
 
 @pytest.mark.parametrize("init", ["gpt2", "nanodo"])
-def test_initial_weights(init):
+def test_initial_weights_have_their_standard_deviations(init):
     config = mr.ModelConfig(4, 2, 64, 256, 32, 500, init=init)
     params = mr.init_params(config, seed=5)
     residual = 0.02 / np.sqrt(8)

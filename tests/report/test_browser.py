@@ -86,7 +86,7 @@ def heading(browser, key: str):
     return css(browser, f"th[data-sort={key}]")[0]
 
 
-def test_sorts_and_turns_pages(browser, page, finished_run):
+def test_the_table_sorts_and_turns_pages(browser, page, finished_run):
     show(browser, page)
     on = finished_run.counts(finished_run.probes()[-1]["step"]).tokens_on[0]
     by_activity = sorted(range(32), key=lambda j: (-on[j], j))
@@ -107,7 +107,7 @@ def test_sorts_and_turns_pages(browser, page, finished_run):
     check_console(browser)
 
 
-def test_finds_a_unit_by_number_and_by_token(browser, page, finished_run):
+def test_search_finds_a_unit_by_number_and_by_token(browser, page, finished_run):
     from minirelu.report.units import unit_data
 
     data = unit_data(finished_run)
@@ -227,7 +227,7 @@ def test_hostile_text_is_shown_as_text(browser, hostile_page, width):
     check_console(browser)
 
 
-def test_without_scripts_the_rest_is_there(browser, page):
+def test_without_scripts_the_rest_of_the_page_is_there(browser, page):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         show(browser, page)

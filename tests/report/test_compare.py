@@ -49,7 +49,7 @@ def test_table_by_hand(pair):
         assert words in text
 
 
-def test_runs_of_other_depth_and_length(finished_run, tmp_path, pair):
+def test_runs_of_other_depth_and_length_can_be_compared(finished_run, tmp_path, pair):
     probes = [{"step": 4, "per_token": [0.1, 0.2, 0.4]}]
     deep = made_run(tmp_path / "deep", finished_run, probes, model={"n_layers": 3})
     result = compare([pair[0], deep])
@@ -85,12 +85,12 @@ def test_overlay_shows_each_run_even_seeds(finished_run, tmp_path):
     assert series == ["s0", "s0", "s1", "s1"]
 
 
-def test_one_run_is_not_compared(finished_run):
+def test_comparing_one_run_is_refused(finished_run):
     with pytest.raises(UserError, match="two runs or more; 1 given"):
         compare([finished_run])
 
 
-def test_command_compare(pair, tmp_path):
+def test_compare_prints_and_draws_the_differences(pair, tmp_path):
     result = command("compare", "a", "b", "--json", "x.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "B  b, step 12" in result.stdout and "-12.5" in result.stdout
@@ -103,7 +103,7 @@ def test_command_compare(pair, tmp_path):
     check_fails_plainly(command("compare", "a", "no", cwd=tmp_path), "no run in no")
 
 
-def test_command_figure(finished_run, tmp_path):
+def test_figure_command_draws_and_writes_numbers(finished_run, tmp_path):
     folder = Path(shutil.copytree(finished_run.folder, tmp_path / "run"))
     result = command("figure", "fig5", "run", "--json", "x.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -121,7 +121,7 @@ def test_command_figure(finished_run, tmp_path):
         assert [line.split()[0] for line in result.stdout.splitlines()[:-1]] == list(KINDS)
 
 
-def test_mistakes_of_the_command_figure(finished_run, tmp_path):
+def test_mistakes_of_the_figure_command_are_named(finished_run, tmp_path):
     run = finished_run.folder
     no_probes = tmp_path / "new"
     shutil.copytree(run, no_probes)

@@ -29,7 +29,7 @@ def gelu_run(text_file, tmp_path_factory) -> mr.Run:
     return run
 
 
-def test_sentence_is_for_functions_without_zeros():
+def test_only_functions_without_zeros_get_the_sentence():
     sentences = {}
     for act_fn in ("relu", "relu2", "topk", "gelu", "leaky_relu"):
         sentences[act_fn] = what_on_means(mr.ModelConfig(1, 1, 2, 4, 2, 5, act_fn=act_fn, act_k=2))
@@ -37,7 +37,7 @@ def test_sentence_is_for_functions_without_zeros():
     assert sentences["gelu"] == SENTENCE
 
 
-def test_after_training_and_in_the_report(gelu_run, finished_run, tmp_path, monkeypatch, capsys):
+def test_train_and_report_say_what_on_means(gelu_run, finished_run, tmp_path, monkeypatch, capsys):
     _show_results(gelu_run)
     assert SENTENCE in capsys.readouterr().out.splitlines()
     assert SENTENCE in (gelu_run.folder / "report.html").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_after_training_and_in_the_report(gelu_run, finished_run, tmp_path, monk
     assert "On:" not in capsys.readouterr().out
 
 
-def test_command_sparsity(gelu_run, finished_run, tmp_path, monkeypatch):
+def test_sparsity_says_what_on_means(gelu_run, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for run, said, on_means in (
         (gelu_run, True, "above 0"),
@@ -62,7 +62,7 @@ def test_command_sparsity(gelu_run, finished_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.takes != SWEEP])
-def test_figures(gelu_run, finished_run, name):
+def test_figures_say_what_on_means(gelu_run, finished_run, name):
     kind = KINDS[name]
     data = kind.data([gelu_run])
     assert data["runs"][0]["on_means"] == "above 0"
@@ -71,7 +71,7 @@ def test_figures(gelu_run, finished_run, name):
     assert not any("On:" in note for note in kind.data([finished_run])["notes"])
 
 
-def test_several_runs_say_it_once(finished_run, tmp_path):
+def test_several_runs_say_what_on_means_once(finished_run, tmp_path):
     runs = [
         made_run(tmp_path / act_fn, finished_run, [{"step": 0}], model={"act_fn": act_fn})
         for act_fn in ("gelu", "relu", "leaky_relu")

@@ -43,7 +43,7 @@ def test_page_is_complete_and_needs_nothing_else(finished_run):
         (2, 0, "(documents: 1 and 1, kept whole;"),
     ],
 )
-def test_what_is_read_of_a_corpus_is_said(tmp_path, files, limit_mb, words):
+def test_the_report_says_how_much_of_a_corpus_was_read(tmp_path, files, limit_mb, words):
     (tmp_path / "text").mkdir()
     for i in range(files):
         lines = "the cat\nand a dog\nsee each other\n" * 2424

@@ -25,7 +25,7 @@ def copied(finished_run, tmp_path) -> mr.Run:
     return mr.Run.open(shutil.copytree(finished_run.folder, tmp_path / "copy"))
 
 
-def test_data_say_what_the_run_folder_says(finished_run):
+def test_unit_data_agree_with_the_run_folder(finished_run):
     run, data = finished_run, unit_data(finished_run)
     assert json.loads(units.as_json(data)) == data
     steps = [probe["step"] for probe in run.probes()]
@@ -96,7 +96,7 @@ def test_many_probes_are_thinned_for_drawing_not_for_lives(finished_run, monkeyp
         assert (a["first"], a["last"], a["since"]) == (b["first"], b["last"], b["since"])
 
 
-def test_what_is_missing_is_said(copied, plain_figures):
+def test_missing_counts_and_weights_are_noted(copied, plain_figures):
     last = copied.probes()[-1]["step"]
     copied.counts_file(2).unlink()
     data = unit_data(copied)

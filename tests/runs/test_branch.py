@@ -34,7 +34,7 @@ def test_with_nothing_changed_a_branch_ends_with_its_parent_s_bits(parent, step,
     assert child.parent["changed"] == [] and parent.parent is None
 
 
-def test_other_batches_from_there_on(parent, tmp_path):
+def test_a_branch_may_have_other_batches(parent, tmp_path):
     settings = changed(parent.settings, data_seed=7)
     child = mr.branch(parent, 4, settings, tmp_path / "child")
     assert mr.train(child)
@@ -48,7 +48,7 @@ def test_other_batches_from_there_on(parent, tmp_path):
     assert result(twin) == result(child)
 
 
-def test_longer_with_another_optimizer_and_an_intervention(parent, tmp_path):
+def test_a_branch_may_have_more_steps_another_optimizer_and_interventions(parent, tmp_path):
     settings = changed(
         parent.settings, steps=15, optimizer="sgd", intervene=["freeze params=embed.*"]
     )
@@ -68,14 +68,14 @@ def test_longer_with_another_optimizer_and_an_intervention(parent, tmp_path):
         (8, {"steps": 8}, "leaves nothing to do after step 8"),
     ],
 )
-def test_what_a_branch_cannot_be_is_said(parent, step, train, words, tmp_path):
+def test_impossible_branches_are_refused(parent, step, train, words, tmp_path):
     with pytest.raises(UserError) as e:
         mr.branch(parent, step, changed(parent.settings, **train), tmp_path / "child")
     assert words in str(e.value)
     assert not (tmp_path / "child").exists()
 
 
-def test_by_command(parent, tmp_path):
+def test_branching_by_command(parent, tmp_path):
     done = command("train", "--from", parent.folder, "--at", 8, "--out", tmp_path / "child")
     assert done.returncode == 0, done.stderr
     assert "nothing changed: the same bits" in done.stdout

@@ -53,7 +53,7 @@ def check(found, acts, tokens, units, k) -> None:
     at_once=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-def test_equals_brute_force(S, T, k, bias, at_once, seed):
+def test_contexts_equal_brute_force(S, T, k, bias, at_once, seed):
     params = random_params(CONFIG, seed)
     for l in range(2):
         params[f"blocks.{l}.mlp.b_in"][...] = bias  # nearly all silent, to nearly all on
@@ -83,7 +83,7 @@ def test_equals_brute_force(S, T, k, bias, at_once, seed):
             np.testing.assert_array_equal(x, y)
 
 
-def test_memory_sets_how_much_is_read_at_once_and_reading_is_reported(monkeypatch):
+def test_memory_limits_what_is_read_at_once_and_progress_is_reported(monkeypatch):
     params, sequences = random_params(CONFIG), random_tokens(CONFIG, 5, 5)
     read = []
     unit_contexts(params, sequences, CONFIG, on_read=lambda n, of: read.append((n, of)))

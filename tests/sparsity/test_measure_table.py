@@ -109,7 +109,7 @@ def test_run_made_before_a_measure_is_readable(two_more, old_run):
         draw(old_run)
 
 
-def test_old_and_new_run_side_by_side(new_run, old_run):
+def test_runs_with_and_without_a_measure_can_be_compared(new_run, old_run):
     result = compare([old_run, new_run])
     rows, record = result["measures"]["always_on"], new_run.probes()[-1]
     assert rows["layer 1"]["values"] == [None, record["always_on"][1]]
@@ -125,7 +125,7 @@ def test_old_and_new_run_side_by_side(new_run, old_run):
     assert shares == [None, None, *record["always_on"]]
 
 
-def test_gap_in_the_map_of_a_run_that_got_a_measure_on_the_way(two_more, finished_run, tmp_path):
+def test_probes_lacking_a_measure_are_a_gap_in_the_heat_map(two_more, finished_run, tmp_path):
     probes = [{"step": 0}, {"step": 12, "always_on": [0.25, 0.75]}]
     run = made_run(tmp_path / "mixed", finished_run, probes)
     file = run.folder / "metrics.jsonl"
@@ -149,7 +149,9 @@ def test_gap_in_the_map_of_a_run_that_got_a_measure_on_the_way(two_more, finishe
         ("per_token", [0.5, float("nan")]),
     ],
 )
-def test_values_that_no_measure_has_are_damage(two_more, finished_run, tmp_path, name, values):
+def test_values_outside_a_measure_s_range_are_damage(
+    two_more, finished_run, tmp_path, name, values
+):
     good = made_run(tmp_path / "good", finished_run, [{"step": 0, "most_on": [200, None]}])
     assert good.probes()[0]["most_on"] == [200, None]
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 1 is damaged"):
@@ -187,7 +189,7 @@ def test_table_is_consistent():
     assert {measure.name for measure in report_measures()} < {m.name for m in probe_measures()}
 
 
-def test_what_must_be_shared_comes_from_the_table(two_more, finished_run, tmp_path):
+def test_what_runs_must_share_comes_from_the_table(two_more, finished_run, tmp_path):
     a = made_run(tmp_path / "a", finished_run, [{"step": 0}])
     b = made_run(tmp_path / "b", finished_run, [{"step": 0, "probe_tokens": 512}])
     with pytest.raises(

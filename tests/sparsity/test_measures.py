@@ -145,7 +145,7 @@ def test_dormancy_equals_brute_force(case, tau):
 
 @settings(max_examples=30, deadline=None)
 @given(cases)
-def test_ratios(case):
+def test_level_ratios_by_definition(case):
     post, counts = made(*case)
     on = post > 0
     ratios = level_ratios(counts)
@@ -157,7 +157,7 @@ def test_ratios(case):
         assert np.isnan(ratios).all()
 
 
-def test_a_unit_on_at_one_token_only():
+def test_measures_where_one_unit_is_on_at_one_token():
     post = np.zeros((2, 3, F))
     post[1, 2, 4] = 2.5
     counts = UnitCounts(CONFIG)
@@ -172,7 +172,7 @@ def test_a_unit_on_at_one_token_only():
     assert found["dormant_share"] == [pytest.approx(6 / 7)]
 
 
-def test_percentiles_with_ties():
+def test_percentiles_with_ties_by_hand():
     """Units on at 1, 1, 1, 3, 3 and 4 of 4 positions."""
     post = np.zeros((1, 4, F))
     for j, k in enumerate([0, 1, 1, 1, 3, 3, 4]):
@@ -186,14 +186,14 @@ def test_percentiles_with_ties():
         assert in_sequence_percentile(counts, p, "all")[0] == pytest.approx(with_silent), p
 
 
-def test_first_and_last():
+def test_first_and_last_layer_by_hand():
     ends = first_and_last(np.array([0.5, 0.25]))
     assert math.isnan(ends.middle) and ends.last_over_first == 0.5
     assert math.isnan(first_and_last(np.array([0.0, 0.1])).last_over_first)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_drift_is_what_the_activations_say(bias):
+def test_drift_equals_means_of_activations_and_gradients(bias):
     config = dataclasses.replace(ODD, bias=bias)
     params = random_params(config)
     sequences = random_tokens(config, 11, 10)  # more than one part
@@ -216,7 +216,7 @@ def test_drift_is_what_the_activations_say(bias):
         assert found.mean_grad_on[l] == pytest.approx(summed_loss / (pre > 0).sum(), rel=1e-9)
 
 
-def test_nothing_counted_is_said_by_all():
+def test_every_measure_refuses_empty_counts():
     empty = UnitCounts(CONFIG)
     for measure in (firing_frequency, in_sequence_distribution, rarefaction, chao1, level_ratios,
                     aggregated_sparsity, dormancy_scores, dormant_share, summary,

@@ -46,7 +46,7 @@ def check_same(found: tuple[mr.UnitCounts, float], whole: tuple[mr.UnitCounts, f
     assert not expected
 
 
-def test_shards_in_this_process(sequences, whole):
+def test_shards_in_this_process_give_the_same_counts(sequences, whole):
     measured = []
     found = measure_shards(dying.load_odd, sequences, on_shard=measured.append)
     check_same(found, whole)
@@ -54,12 +54,12 @@ def test_shards_in_this_process(sequences, whole):
     assert found[0].n_batches == 3
 
 
-def test_text_that_comes_in_pieces(sequences, whole):
+def test_text_in_pieces_gives_the_same_counts(sequences, whole):
     pieces = np.split(sequences, [1, 1000, 1000, 2500])
     check_same(measure_shards(dying.load_odd, iter(pieces)), whole)
 
 
-def test_shards_in_processes(sequences, whole):
+def test_shards_in_processes_give_the_same_counts(sequences, whole):
     here = measure_shards(dying.load_odd, sequences)
     with process_pool(2) as pool:
         found = measure_shards(dying.load_odd, sequences, pool, ahead=3)
@@ -67,7 +67,7 @@ def test_shards_in_processes(sequences, whole):
     assert found[1] == here[1]  # to the last bit
 
 
-def test_weights_are_those_of_the_call(sequences):
+def test_workers_use_the_weights_of_each_call(sequences):
     """A worker that has served one call does not measure the next one with the old weights."""
     few = sequences[:50]
     with process_pool(1) as pool:
@@ -76,7 +76,7 @@ def test_weights_are_those_of_the_call(sequences):
     check_same(found, measure(dying.seldom_on(), few, ODD))
 
 
-def test_shards_on_a_cluster_with_a_killed_worker(sequences, whole, tmp_path, dask_address):
+def test_shards_on_a_cluster_survive_a_killed_worker(sequences, whole, tmp_path, dask_address):
     from minirelu.workers import cluster
 
     marker = tmp_path / "died"
@@ -100,12 +100,12 @@ def test_shards_are_whole_batches():
         (np.full((5, 10), 101), "101"),
     ],
 )
-def test_wrong_sequences(given, words):
+def test_wrong_sequences_are_refused(given, words):
     with pytest.raises(mr.UserError, match=words):
         measure_shards(dying.load_odd, given)
 
 
-def test_failures_in_workers(sequences):
+def test_failures_in_workers_are_plain_errors(sequences):
     with process_pool(1) as pool, pytest.raises(FileNotFoundError):
         measure_shards(dying.load_nothing, sequences, pool)
     with process_pool(1) as pool, pytest.raises(mr.UserError, match="a worker process died"):

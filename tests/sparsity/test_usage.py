@@ -82,7 +82,7 @@ def test_measures_equal_brute_force(case, batch_tokens, p):
 
 @settings(max_examples=40, deadline=None)
 @given(cases, st.integers(0, 7), st.integers(1, 60))
-def test_updates_and_merges_give_the_same(case, cut, batch_tokens):
+def test_updates_and_merges_give_the_same_counts(case, cut, batch_tokens):
     B, T, density, seed = case
     acts = acts_of(np.random.default_rng(seed), B, T, density)
     whole = UnitCounts(CONFIG, batch_tokens)
@@ -144,7 +144,7 @@ def test_counts_survive_their_arrays():
     assert again.batch_size_used == counts.batch_size_used
 
 
-def test_what_cannot_be_merged_is_refused():
+def test_counts_that_cannot_be_merged_are_refused():
     acts = acts_of(np.random.default_rng(1), 3, 4, 0.3)
     a, b = UnitCounts(CONFIG, batch_tokens=16), UnitCounts(CONFIG, batch_tokens=16)
     a.update(acts)

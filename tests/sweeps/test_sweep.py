@@ -46,7 +46,7 @@ def files_of_runs(folder: Path) -> dict[str, tuple[int, bytes]]:
 # --- what the runs are
 
 
-def test_runs_are_those_of_train(finished_sweep, text_file, tmp_path):
+def test_runs_of_a_sweep_equal_those_of_train(finished_sweep, text_file, tmp_path):
     """A point of the sweep, trained as an ordinary run, has the same bits."""
     from minirelu.runs.prepare import create_run
 
@@ -83,7 +83,7 @@ def test_table_has_the_runs_own_numbers(finished_sweep):
             assert row["corpus_sha256"] == run.corpus["sha256"]
 
 
-def test_named_sweeps():
+def test_named_sweeps_have_their_values_and_take_others():
     for name, (vary, _, _) in NAMED.items():
         sweep = Sweep.named(name)
         assert len(sweep.points()) == 9 and sweep.vary == vary
@@ -95,7 +95,7 @@ def test_named_sweeps():
     assert [p.settings.train.steps for p in mine.points()] == [7] * 6
 
 
-def test_values_of_every_kind():
+def test_settings_of_every_kind_can_vary():
     vary = parse_vary(["bias=true,false", "tokenizer=bpe,bytes", "beta2=0.9,0.99"])
     points = Sweep.build("tiny", vary=vary, seeds=1).points()
     assert len(points) == 8
@@ -118,7 +118,7 @@ def test_finished_runs_are_left_alone(finished_sweep):
     assert files_of_runs(folder) == before
 
 
-def test_a_sweep_can_grow(text_file, tmp_path):
+def test_a_sweep_can_gain_values_and_seeds(text_file, tmp_path):
     small = small_sweep(text_file, seeds=1)
     run_sweep(small, tmp_path / "s")
     before = files_of_runs(tmp_path / "s")
@@ -146,7 +146,7 @@ def test_other_sweeps_are_refused(finished_sweep, text_file):
         run_sweep(sweep, folder / sweep.points()[0].name)
 
 
-def test_a_foreign_run_in_its_place_is_refused(text_file, tmp_path):
+def test_a_run_with_other_settings_in_a_folder_of_the_sweep_is_refused(text_file, tmp_path):
     sweep = small_sweep(text_file)
     run_sweep(small_sweep(text_file, seeds=1), tmp_path / "s")
     os.rename(tmp_path / "s/d_mlp=40,seed=0", tmp_path / "s/d_mlp=40,seed=1")
@@ -155,7 +155,9 @@ def test_a_foreign_run_in_its_place_is_refused(text_file, tmp_path):
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-def test_interrupted_again_and_again(finished_sweep, text_file, tmp_path, looks, monkeypatch):
+def test_a_sweep_interrupted_many_times_gives_the_same_bits(
+    finished_sweep, text_file, tmp_path, looks, monkeypatch
+):
     """Stopped after some looks at what goes on, until all is done: the same bits."""
     monkeypatch.setattr(sweep_running, "_LOOK_EVERY", 0.02)
     sweep, folder, n_calls = small_sweep(text_file), tmp_path / "s", 0
@@ -176,7 +178,7 @@ def test_processes_give_the_same_bits(finished_sweep, text_file, tmp_path):
     assert bits(tmp_path / "s", sweep) == bits(*finished_sweep)
 
 
-def test_a_killed_process_costs_its_run_only(finished_sweep, text_file, tmp_path):
+def test_a_killed_process_affects_only_its_run(finished_sweep, text_file, tmp_path):
     """Its run goes on in another process, from the last checkpoint; nothing blocks it."""
     sweep = small_sweep(text_file)
     point = sweep.points()[0]
@@ -193,7 +195,9 @@ def test_a_killed_process_costs_its_run_only(finished_sweep, text_file, tmp_path
     assert in_own_process(1, stop.exists, dying.die) is None
 
 
-def test_cluster_with_a_killed_worker(finished_sweep, text_file, tmp_path, dask_address):
+def test_a_sweep_on_a_cluster_survives_a_killed_worker(
+    finished_sweep, text_file, tmp_path, dask_address
+):
     sweep, marker = small_sweep(text_file), tmp_path / "died"
 
     class Deadly:

@@ -36,7 +36,7 @@ def test_two_processes_cannot_run_the_same_sweep(finished_sweep):
         run_sweep(sweep, folder)
 
 
-def test_text_that_changes_between_the_runs(tmp_path):
+def test_a_text_that_changes_between_the_runs_is_refused(tmp_path):
     """Also where the same text becomes other tokens, and so is read again."""
     file = tmp_path / "text.txt"
     file.write_text("one two three four\n" * 2000, encoding="utf-8")
@@ -53,7 +53,7 @@ def test_text_that_changes_between_the_runs(tmp_path):
             run_sweep(sweep, tmp_path / "s")
 
 
-def test_a_wrong_text_leaves_the_place_free(text_file, tmp_path):
+def test_a_missing_corpus_leaves_the_folder_usable(text_file, tmp_path):
     wrong = small_sweep(tmp_path / "missing.txt")
     with pytest.raises(mr.UserError, match="no such corpus"):
         run_sweep(wrong, tmp_path / "s")
@@ -63,7 +63,7 @@ def test_a_wrong_text_leaves_the_place_free(text_file, tmp_path):
 @pytest.mark.parametrize(
     "text", ["[sweep]\nvary = 3\n", "[sweep]\nseeds=[0]\n[sweep.vary]\nx=[1]\n", "steps = 3\n"]
 )
-def test_damaged_description(finished_sweep, tmp_path, text):
+def test_damaged_sweep_toml_is_refused(finished_sweep, tmp_path, text):
     import shutil
 
     folder = tmp_path / "s"
@@ -73,7 +73,7 @@ def test_damaged_description(finished_sweep, tmp_path, text):
         run_sweep(finished_sweep[1], folder)
 
 
-def test_last_step_of_a_run_that_is_being_trained(tmp_path, text_file):
+def test_last_step_is_read_while_a_run_is_being_trained(tmp_path, text_file):
     sweep = small_sweep(text_file)
     point = sweep.points()[0]
     assert last_step(tmp_path, point) == 0
@@ -86,7 +86,9 @@ def test_last_step_of_a_run_that_is_being_trained(tmp_path, text_file):
     assert last_step(tmp_path, point) == 5
 
 
-def test_expected_seconds_lie_between_the_ends(tmp_path, text_file, monkeypatch):
+def test_expected_seconds_are_interpolated_between_smallest_and_largest(
+    tmp_path, text_file, monkeypatch
+):
     def seconds(settings, steps, first):
         return settings.model.d_mlp * (steps - first) / 100, None
 
@@ -100,7 +102,7 @@ def test_expected_seconds_lie_between_the_ends(tmp_path, text_file, monkeypatch)
     assert expected_seconds(tmp_path, []) == 0
 
 
-def test_sweeps_are_no_text_to_learn_from(finished_sweep, tmp_path):
+def test_sweep_folders_are_not_read_as_a_corpus(finished_sweep, tmp_path):
     import shutil
 
     from minirelu.config import TextConfig

@@ -50,7 +50,7 @@ def test_one_large_document_does_not_make_up_the_validation_part(tmp_path):
         assert "large.txt" not in {d.name for d in corpus.val}
 
 
-def test_two_documents_are_one_each(tmp_path):
+def test_two_documents_are_one_for_training_and_one_for_validation(tmp_path):
     folder = folder_of(tmp_path, {"a.txt": "x" * 100, "b.txt": "y" * 50})
     corpus = open_corpus(TextConfig(corpus=str(folder)))
     assert [d.name for d in corpus.train] == ["a.txt"] and [d.name for d in corpus.val] == ["b.txt"]
@@ -82,7 +82,7 @@ def test_binary_hidden_and_empty_files_are_left_out_and_counted(tmp_path):
     assert corpus.skipped == 2
 
 
-def test_limit(tmp_path):
+def test_limit_mb_takes_a_part_of_the_corpus(tmp_path):
     folder = folder_of(tmp_path, {f"{i}.txt": "x" * 1000 for i in range(50)})
     corpus = open_corpus(TextConfig(corpus=str(folder), limit_mb=0.01))
     assert (corpus.size, corpus.found_bytes) == (10_000, 50_000)
@@ -103,7 +103,7 @@ def test_small_chunks_give_the_same_text_as_one_read(tmp_path, monkeypatch):
         assert "".join(Document("a", file, 0, file.stat().st_size).chunks()) == text
 
 
-def test_byte_order_mark_is_no_text(tmp_path):
+def test_byte_order_mark_is_not_text(tmp_path):
     file = folder_of(tmp_path, {"a.txt": b"\xef\xbb\xbfab\n" * 2}) / "a.txt"
     assert "".join(Document("a", file, 0, file.stat().st_size).chunks()) == "ab\n\ufeffab\n"
 
@@ -117,7 +117,7 @@ def test_not_utf8_names_file_and_byte(tmp_path, monkeypatch, chunk, bad, at):
         list(Document("bad", file, 0, len(bad)).chunks())
 
 
-def test_digest_knows_of_every_byte_and_name(tmp_path):
+def test_digest_depends_on_every_byte_and_name(tmp_path):
     def digest(files: dict[str, str], where: str) -> str:
         folder = folder_of(tmp_path / where, files)
         return open_corpus(TextConfig(corpus=str(folder))).describe()["sha256"]
@@ -127,7 +127,7 @@ def test_digest_knows_of_every_byte_and_name(tmp_path):
     assert len({one, digest({"a": "xy", "b": "q"}, "3"), digest({"c": "xy", "b": "z"}, "4")}) == 3
 
 
-def test_standard_library_is_there_without_its_tests():
+def test_the_stdlib_corpus_leaves_out_its_tests():
     corpus = open_corpus(TextConfig())
     names = {d.name for d in (*corpus.train, *corpus.val)}
     assert "argparse.py" in names and not any(n.startswith(("test/", "site-pack")) for n in names)
@@ -138,7 +138,7 @@ def test_standard_library_is_there_without_its_tests():
 
 @settings(max_examples=50, deadline=None)
 @given(st.text())
-def test_tokenizers_lose_nothing(text):
+def test_tokenizers_are_lossless(text):
     for tokenizer in (Tokenizer.from_bytes(), _trained()):
         assert tokenizer.decode(tokenizer.encode(text)) == text
         assert tokenizer.end not in tokenizer.encode(text + "<|endoftext|>")
@@ -150,7 +150,7 @@ def _trained(cache: list[Tokenizer] = []) -> Tokenizer:  # noqa: B006
     return cache[0]
 
 
-def test_bytes_are_bytes():
+def test_byte_tokenizer_has_one_token_per_byte():
     tokenizer = Tokenizer.from_bytes()
     assert tokenizer.size == 257 and tokenizer.end == 0
     assert len(tokenizer.encode("né€")) == 6
@@ -167,7 +167,7 @@ def test_bpe_learns_what_is_frequent_and_survives_its_json(tmp_path):
     assert again.end == 0
 
 
-def test_prompt_with_a_character_the_tokenizer_lacks(tmp_path):
+def test_encoding_a_prompt_refuses_an_unknown_character(tmp_path):
     """A tokenizer from elsewhere may lack characters; ours, of bytes, cannot."""
     content = """{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
@@ -182,7 +182,7 @@ def test_prompt_with_a_character_the_tokenizer_lacks(tmp_path):
         _trained().encode_prompt("a\udcff")
 
 
-def test_damaged_tokenizer(tmp_path):
+def test_damaged_tokenizer_is_named(tmp_path):
     (tmp_path / "t.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a tokenizer"):
         Tokenizer.load(tmp_path / "t.json")
@@ -193,7 +193,7 @@ def test_damaged_tokenizer(tmp_path):
 # --- tokens, batches, probe, baselines
 
 
-def test_token_files_hold_documents_with_an_end_behind_each(tmp_path):
+def test_token_files_hold_documents_with_an_end_token_after_each(tmp_path):
     folder = folder_of(tmp_path, {"a.txt": "ab", "b.txt": "c<|endoftext|>"})
     documents = [
         Document(n, folder / n, 0, os.path.getsize(folder / n)) for n in ("a.txt", "b.txt")

@@ -119,7 +119,7 @@ def test_counts_of_another_model_are_named(tmp_path, finished_run):
         mr.Run(finished_run.folder, other).counts(12)
 
 
-def test_state_that_is_none(tmp_path, text_file):
+def test_a_state_file_of_another_kind_is_damaged(tmp_path, text_file):
     run = new_run(tmp_path, text_file)
     mr.train(run)
     (run.checkpoints / "step_000012" / "state.json").write_text("[]", encoding="utf-8")

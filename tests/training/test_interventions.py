@@ -20,14 +20,14 @@ def test_frozen_parameters_stay_and_the_others_do_not(text_file, tmp_path):
         assert np.array_equal(p, first[name]) == frozen, name
 
 
-def test_a_frozen_parameter_is_no_part_of_the_gradient_s_length(text_file, tmp_path):
+def test_a_frozen_parameter_does_not_count_in_the_gradient_norm(text_file, tmp_path):
     """As if its gradient were not computed: others are not clipped for its sake."""
     frozen = new_run(tmp_path, text_file, "frozen", intervene=("freeze params=*",), steps=2)
     assert mr.train(frozen)
     assert [record["grad_norm"] for record in frozen.metrics("train")] == [0.0, 0.0]
 
 
-def test_frozen_for_some_steps_only(text_file, tmp_path):
+def test_parameters_can_be_frozen_for_some_steps_only(text_file, tmp_path):
     run = new_run(tmp_path, text_file, intervene=("freeze params=ln_final.w first=3 last=8",))
     assert mr.train(run)
     w = {step: run.params(step)["ln_final.w"] for step in run.steps}
@@ -65,7 +65,7 @@ def test_an_interrupted_run_with_interventions_ends_with_the_same_bits(
     assert result(parts) == result(whole)
 
 
-def test_one_s_own_intervention_comes_before_and_after_the_update(text_file, tmp_path):
+def test_on_step_is_called_before_and_after_the_update(text_file, tmp_path):
     seen = []
 
     def before_only(state, grads, step):
@@ -106,6 +106,6 @@ def test_mistakes_are_named(text_file, text, words):
     assert words in str(e.value)
 
 
-def test_settings_are_typed():
+def test_intervention_settings_are_typed():
     (freeze,) = parse_interventions(["freeze params='embed.*' last=9"])
     assert (freeze.params, freeze.first, freeze.last) == ("embed.*", 1, 9)

@@ -24,7 +24,7 @@ def undisturbed(text_file, tmp_path_factory) -> tuple[bytes, list[dict]]:
 
 
 @pytest.mark.parametrize("at", [1, 3, 8, 11])
-def test_resumed_equals_undisturbed(tmp_path, text_file, undisturbed, at):
+def test_a_resumed_run_equals_an_undisturbed_one(tmp_path, text_file, undisturbed, at):
     run = new_run(tmp_path, text_file)
     assert not mr.train(run, should_stop=stop_after(at))
     assert run.steps[-1] == at
@@ -32,7 +32,7 @@ def test_resumed_equals_undisturbed(tmp_path, text_file, undisturbed, at):
     assert result(run) == undisturbed
 
 
-def test_stopped_after_every_step_equals_undisturbed(tmp_path, text_file, undisturbed):
+def test_a_run_stopped_after_every_step_equals_an_undisturbed_one(tmp_path, text_file, undisturbed):
     run = new_run(tmp_path, text_file)
     for _ in range(11):
         assert not mr.train(mr.Run.open(run.folder), should_stop=lambda: True)
@@ -41,7 +41,9 @@ def test_stopped_after_every_step_equals_undisturbed(tmp_path, text_file, undist
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_crash_anywhere_equals_undisturbed(tmp_path, text_file, undisturbed, monkeypatch, seed):
+def test_a_crash_at_any_write_does_not_change_the_result(
+    tmp_path, text_file, undisturbed, monkeypatch, seed
+):
     """Whatever write a crash falls on: the folder is valid, and the end is the same."""
     run = new_run(tmp_path, text_file)
     rng = np.random.default_rng(seed)
@@ -77,7 +79,7 @@ def test_crash_anywhere_equals_undisturbed(tmp_path, text_file, undisturbed, mon
 
 
 @pytest.mark.parametrize("moment", [3, 11, 22, 37])
-def test_killed_equals_undisturbed(tmp_path, text_file, undisturbed, moment):
+def test_a_killed_process_does_not_change_the_result(tmp_path, text_file, undisturbed, moment):
     """The process ends at once, without any tidying up, in the middle of writing."""
     run = new_run(tmp_path, text_file)
     code = f"""
@@ -120,7 +122,7 @@ def test_resume_refuses_changed_settings(tmp_path, text_file):
 
 
 @pytest.mark.parametrize("missing", ["optimizer.safetensors", "state.json"])
-def test_incomplete_checkpoint_is_made_again(tmp_path, text_file, undisturbed, missing):
+def test_incomplete_checkpoint_is_written_again(tmp_path, text_file, undisturbed, missing):
     run = new_run(tmp_path, text_file)
     mr.train(run)
     (run.checkpoints / "step_000012" / missing).unlink()

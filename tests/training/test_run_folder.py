@@ -52,7 +52,7 @@ def test_slow_runs_are_saved_between_probes(tmp_path, text_file, monkeypatch):
     assert saved == list(range(13))
 
 
-def test_everything_reaches_the_disk_before_it_gets_its_name(tmp_path, text_file, monkeypatch):
+def test_files_are_synced_before_they_are_renamed(tmp_path, text_file, monkeypatch):
     """Each file and folder is synced first, then renamed, then the folder above is synced."""
     done = []
     for home, name in ((files, "sync"), (os, "replace"), (os, "rename"), (os, "fsync")):
@@ -78,7 +78,7 @@ def test_everything_reaches_the_disk_before_it_gets_its_name(tmp_path, text_file
     assert len(saving) == 2 and done.index(("fsync", metrics), made) < saving[0]
 
 
-def test_records(finished_run):
+def test_records_have_their_fields(finished_run):
     train, probes = finished_run.metrics("train"), finished_run.probes()
     assert [r["step"] for r in train] == list(range(1, 13))
     assert [p["step"] for p in probes] == [0, 1, 2, 4, 8, 12]
@@ -113,7 +113,7 @@ def test_every_number_of_a_probe_can_be_recomputed(finished_run):
         assert record["per_batch"] == used.per_batch.tolist()
 
 
-def test_folder_is_as_documented(finished_run):
+def test_run_folder_is_as_documented(finished_run):
     folder = finished_run.folder
     for name in ("config.toml", "tokenizer.json", "corpus.json", "metrics.jsonl", "probe.npy"):
         assert (folder / name).is_file()
@@ -125,7 +125,7 @@ def test_folder_is_as_documented(finished_run):
     assert mr.Run.open(folder).settings == finished_run.settings
 
 
-def test_a_probe_in_parts_is_the_same(finished_run):
+def test_a_probe_in_parts_gives_the_same_counts(finished_run):
     run = finished_run
     params, tokens = run.params(), run.probe_tokens
     whole, loss = measure(params, tokens, run.config)
@@ -138,7 +138,7 @@ def test_a_probe_in_parts_is_the_same(finished_run):
             np.testing.assert_allclose(parts.to_arrays()[name], array, 0, off, err_msg=name)
 
 
-def test_thinning_out_keeps_what_it_is_told(tmp_path, text_file):
+def test_thinning_out_keeps_the_steps_named(tmp_path, text_file):
     run = new_run(tmp_path, text_file)
     mr.train(run)
     thin_out(run.checkpoints, keep_weights={1, 4})

@@ -59,7 +59,7 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(tmp_path, text_file, m
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")
 @pytest.mark.parametrize("step", [0, 4])
-def test_loss_that_is_not_finite_at_a_probe(tmp_path, text_file, step):
+def test_a_nan_loss_at_a_probe_is_named(tmp_path, text_file, step):
     run = new_run(tmp_path, text_file)
     state = trainer.load(run)
     state.step = step

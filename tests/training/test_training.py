@@ -50,7 +50,7 @@ GOLDEN = [  # (loss, gradient norm) of steps 1 to 5
 ]
 
 
-def test_fifty_steps_by_every_route(text_file, tmp_path):
+def test_every_route_learns_the_same_in_fifty_steps(text_file, tmp_path):
     """Rounding differs between the routes, and grows; what is learned does not differ."""
     losses = {}
     for mlp in ("reference", "sparse", "dense", "auto"):
@@ -119,7 +119,7 @@ def test_micro_batches_give_the_gradient_of_the_batch(odd):
         np.testing.assert_allclose(grads.flat, whole[2].flat, rtol=1e-9, atol=1e-14)
 
 
-def test_learning_rate():
+def test_learning_rate_warms_up_and_decays():
     c = mr.TrainConfig(steps=100, learning_rate=2.0, warmup_steps=4, final_lr=0.1)
     assert [learning_rate(s, c) for s in (1, 2, 4)] == [0.5, 1.0, 2.0]
     assert learning_rate(52, c) == pytest.approx(1.1) and learning_rate(100, c) == pytest.approx(

@@ -55,7 +55,7 @@ def said(capsys) -> str:
     return text.rstrip("\n")
 
 
-def test_examples():
+def test_docstring_examples_hold():
     for module in (common, build):
         failed, tried = doctest.testmod(module)
         assert tried and not failed
@@ -85,13 +85,13 @@ def test_examples():
         (np.zeros, "a: not yet. This is a function; call it, and give what it returns."),
     ],
 )
-def test_check(given, sentence, capsys):
+def test_check_says_what_is_right_or_wrong(given, sentence, capsys):
     right = common.check("a", given, EXPECTED, {"the 1 is one too many": EXPECTED + 1})
     assert said(capsys) == sentence
     assert right is (sentence == "a: right.")
 
 
-def test_check_of_square_matrices_and_of_single_numbers(capsys):
+def test_check_handles_square_matrices_and_single_numbers(capsys):
     square = np.array([[1.0, 2.0], [3.0, 4.0]])
     assert not common.check("a", square.T, square)
     assert said(capsys) == "a: not yet. It looks transposed."
@@ -103,7 +103,7 @@ def test_check_of_square_matrices_and_of_single_numbers(capsys):
 
 
 @pytest.mark.parametrize("given", ANYTHING, ids=range(len(ANYTHING)))
-def test_anything_gets_a_sentence(given, capsys):
+def test_any_answer_gets_a_sentence(given, capsys):
     """As an answer, as a function, and as what a function returns."""
     checks = [
         lambda x: common.check("a", x, EXPECTED),
@@ -127,7 +127,7 @@ def test_anything_gets_a_sentence(given, capsys):
 
 
 @pytest.mark.parametrize("given", ANYTHING, ids=range(len(ANYTHING)))
-def test_anything_gets_a_sentence_in_tutorials_3_to_5(given, capsys):
+def test_any_answer_gets_a_sentence_in_tutorials_3_to_5(given, capsys):
     """As an answer, and as what a function returns."""
     for check in CHECKS:
         for answer in (given, lambda *_: given):
@@ -137,7 +137,7 @@ def test_anything_gets_a_sentence_in_tutorials_3_to_5(given, capsys):
 
 
 @pytest.mark.parametrize("check", CHECKS[1:], ids=lambda check: check.__name__)
-def test_an_exercise_as_it_stands_is_not_answered(check, capsys):
+def test_an_unanswered_exercise_is_said_to_be_unanswered(check, capsys):
     assert not check(lambda *_: None)
     assert said(capsys).endswith(": not answered yet.")
     assert not check(np.ones(3))
@@ -145,7 +145,7 @@ def test_an_exercise_as_it_stands_is_not_answered(check, capsys):
 
 
 @pytest.mark.parametrize("error", [ValueError("one\ntwo"), RecursionError(), Exception(Hostile())])
-def test_what_a_function_raises_is_told(error, capsys):
+def test_what_a_function_raises_is_reported(error, capsys):
     def raises(*_):
         raise error
 
@@ -156,7 +156,7 @@ def test_what_a_function_raises_is_told(error, capsys):
     assert "it raised TypeError" in said(capsys)
 
 
-def test_a_function_that_changes_its_arguments_does_no_harm(capsys):
+def test_a_function_gets_copies_of_the_arguments(capsys):
     def changes(dy, x):
         result = 2 * dy * np.maximum(x, 0)
         dy[:] = x[:] = 0

@@ -34,7 +34,7 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_there_are_tutorials_and_each_has_solutions():
+def test_every_tutorial_has_solutions():
     assert len(SOURCES) >= 2
     assert [s.name for s in SOURCES] == [s.name for s in SOLUTIONS]
 
@@ -67,7 +67,7 @@ def test_solution_is_right(source, tmp_path):
         ("05", "B * T == 8192", "B * T == 8193", ('"steps": 400', '"steps": 1')),
     ],
 )
-def test_a_wrong_number_fails(name, right, wrong, shorter, tmp_path):
+def test_a_wrong_number_stops_a_tutorial(name, right, wrong, shorter, tmp_path):
     """The text's numbers are asserted: a copy with another one stops there."""
     folder = shutil.copytree(TUTORIALS, tmp_path / "copy")
     (program,) = folder.glob(f"{name}_*.py")
@@ -142,7 +142,7 @@ def test_links_exist(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_map_names_every_tutorial():
+def test_the_tutorials_readme_names_every_tutorial():
     text = (TUTORIALS / "README.md").read_text(encoding="utf-8")
     for page in [*SOURCES, *TUTORIALS.glob("*.md")]:
         assert page.name == "README.md" or f"({page.name})" in text
