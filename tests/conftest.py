@@ -83,5 +83,5 @@ def finished_sweep(text_file, tmp_path_factory) -> tuple[Path, Sweep]:
 
 @pytest.fixture
 def trained(finished_run, tmp_path) -> Path:
-    """A finished run of one's own."""
+    """A copy of a finished run, to change."""
     return Path(shutil.copytree(finished_run.folder, tmp_path / "trained"))

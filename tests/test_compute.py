@@ -140,14 +140,14 @@ def short_text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(short_text, tmp_path_factory) -> Callable[..., list]:
     """What the unchanged reference comes to, by settings."""
-    found: dict[str, list] = {}
+    computed: dict[str, list] = {}
 
     def of(settings: dict) -> list:
         key = str(sorted(settings.items()))
-        if key not in found:
+        if key not in computed:
             folder = tmp_path_factory.mktemp("reference") / "run"
-            found[key] = numbers_of(folder, short_text, **settings)
-        return found[key]
+            computed[key] = numbers_of(folder, short_text, **settings)
+        return computed[key]
 
     return of
 
@@ -169,10 +169,10 @@ def test_a_wrong_reference_function_changes_a_reference_training(
     for patch in patches:
         patch.start()
     try:
-        found = numbers_of(tmp_path / "run", short_text, **settings)
+        numbers = numbers_of(tmp_path / "run", short_text, **settings)
     finally:
         mock.patch.stopall()
-    assert found != right, f"{module}.{name} takes no part in a reference training"
+    assert numbers != right, f"{module}.{name} takes no part in a reference training"
 
 
 def test_the_reference_and_its_commands_load_no_numba(short_text, tmp_path):

@@ -78,15 +78,15 @@ def test_options_go_before_file_and_file_before_preset(tmp_path):
 def test_a_presets_limit_applies_to_the_default_corpus_only(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('[text]\ncorpus = "my.txt"\n', encoding="utf-8")
-    mine = {"text": {"corpus": "my.txt"}}
+    own_corpus = {"text": {"corpus": "my.txt"}}
     assert Config.build("tiny").text.limit_mb == 1
     assert Config.build("tiny", options={"text": {"corpus": "stdlib"}}).text.limit_mb == 1
-    assert Config.build("tiny", options=mine).text.limit_mb == 0
+    assert Config.build("tiny", options=own_corpus).text.limit_mb == 0
     assert Config.build("tiny", file).text.limit_mb == 0
     assert Config.build("tiny", file, {"text": {"limit_mb": 2}}).text.limit_mb == 2
     assert Config.build("tiny", file, {"text": {"corpus": "stdlib"}}).text.limit_mb == 1
     file.write_text("[text]\nlimit_mb = 3\n", encoding="utf-8")
-    assert Config.build("tiny", file, mine).text.limit_mb == 3
+    assert Config.build("tiny", file, own_corpus).text.limit_mb == 3
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -29,14 +29,14 @@ MAY_IMPORT_KERNELS = ("kernels", "compute", "check", "bench")
 
 def level(module: str) -> int:
     """Of the longest entry of ORDER that the module's name begins with."""
-    found = {
+    entries = {
         entry: i
         for i, row in enumerate(ORDER)
         for entry in row
         if f"{module}.".startswith(f"{entry}.")
     }
-    assert found, f"{module} has no place in ORDER"
-    return found[max(found, key=len)]
+    assert entries, f"{module} has no place in ORDER"
+    return entries[max(entries, key=len)]
 
 
 def imports(file: Path) -> Iterator[tuple[str, str]]:

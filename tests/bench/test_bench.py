@@ -68,9 +68,9 @@ def test_bench_writes_its_numbers(tmp_path, monkeypatch):
     )
     assert result.returncode == 0, result.stderr
     assert "none installed" in result.stdout and "A probe against the forward" in result.stdout
-    found = json.loads(file.read_text(encoding="utf-8"))
-    assert found["machine"]["matmul_flops"] > 0 and len(found["watching"]["probe"]) == 1
-    assert found["made_with"]["minirelu"] == mr.__version__
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written["machine"]["matmul_flops"] > 0 and len(written["watching"]["probe"]) == 1
+    assert written["made_with"]["minirelu"] == mr.__version__
 
 
 def test_estimate_prints_and_writes_the_same_numbers(tmp_path):
@@ -79,17 +79,17 @@ def test_estimate_prints_and_writes_the_same_numbers(tmp_path):
     assert result.returncode == 0, result.stderr
     for word in ("parameters  43,904", "hidden units", "GFLOP", "s each at first", "next"):
         assert word in result.stdout
-    found = json.loads(file.read_text(encoding="utf-8"))
-    assert found["parameters"] == 43904
-    assert found["memory_bytes"]["total"] == sum(
-        size for name, size in found["memory_bytes"].items() if name not in ("total", "machine")
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written["parameters"] == 43904
+    assert written["memory_bytes"]["total"] == sum(
+        size for name, size in written["memory_bytes"].items() if name not in ("total", "machine")
     )
-    parts = found["seconds_by_part"]
+    parts = written["seconds_by_part"]
     assert list(parts) == ["starting", "reading", "training", "drawing"]
-    assert found["seconds"] == sum(parts.values())
+    assert written["seconds"] == sum(parts.values())
     line = re.search("^time.*", result.stdout, re.MULTILINE).group()
     shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
-    assert f"about {duration(found['seconds'])}: {shown}; 400 steps" in line
+    assert f"about {duration(written['seconds'])}: {shown}; 400 steps" in line
 
 
 @pytest.mark.parametrize(

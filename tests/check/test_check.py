@@ -21,8 +21,8 @@ ROOT = Path(mr.__file__).parent
 
 @pytest.mark.parametrize("rows", [gradient_rows, cache_rows, kernel_rows])
 def test_every_comparison_agrees(rows):
-    found = list(rows())
-    assert found and [row for row in found if not row.fine] == []
+    comparisons = list(rows())
+    assert comparisons and [row for row in comparisons if not row.fine] == []
 
 
 def test_the_command_prints_a_table_and_leaves_with_0(tmp_path):
@@ -63,21 +63,21 @@ def test_a_planted_bug_is_named_and_trained_only_when_asked_for(bug, text_file, 
     assert right in text
     (tmp_path / "minirelu" / file).write_text(text.replace(right, wrong), encoding="utf-8")
 
-    def here(*arguments: object) -> subprocess.CompletedProcess:
+    def in_copy(*arguments: object) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", "minirelu", *map(str, arguments)],
             capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=300,
             env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
         )  # fmt: skip
 
-    table = here("check")
+    table = in_copy("check")
     assert table.returncode == 1
     assert any(in_table in line and "DIFFERS" in line for line in table.stdout.splitlines())
     assert f"look at  {file}" in table.stdout or file in table.stdout.split("look at")[1]
 
     settings = "--preset tiny --steps 2 --probe-tokens 64 --corpus".split()
-    refused = here("train", *settings, text_file, "--out", "refused")
+    refused = in_copy("train", *settings, text_file, "--out", "refused")
     check_fails_plainly(refused, in_refusal, "--compute reference", file.split("/")[1])
     if bug == "model":
-        assert here("train", *settings, text_file, "--compute", "auto").returncode == 0
-        assert here("train", *settings, text_file, "--compute", "reference").returncode == 0
+        assert in_copy("train", *settings, text_file, "--compute", "auto").returncode == 0
+        assert in_copy("train", *settings, text_file, "--compute", "reference").returncode == 0

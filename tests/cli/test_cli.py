@@ -81,7 +81,7 @@ def test_sample_cannot_steer_the_terminal(trained):
     assert r"a\x1b[31mb" in result.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes are different there")
+@pytest.mark.skipif(os.name == "nt", reason="pipes differ on Windows")
 def test_a_closed_pipe_does_not_end_the_training(text_file, tmp_path):
     root = str(Path(mr.__file__).parents[1])
     arguments = " ".join(map(str, QUICK))
@@ -116,7 +116,7 @@ def test_a_hostile_run_cannot_steer_the_terminal(trained):
     assert r"\x1b]0;title\x07\x1b[31mred" in result.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are different there")
+@pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
 def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
     arguments = ["train", *QUICK[:2], "--corpus", text_file, "--steps", 100000, "--out", "x"]
     process = subprocess.Popen(

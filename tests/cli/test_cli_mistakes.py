@@ -149,7 +149,7 @@ def test_mistakes_in_exporting_are_named(trained, tmp_path):
     check_fails_plainly(command("report", tmp_path / "taken"), "no run in")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions are different there")
+@pytest.mark.skipif(os.name == "nt", reason="permissions differ on Windows")
 def test_missing_write_permission_is_named(text_file, tmp_path, monkeypatch):
     """In this process, since root may write anywhere."""
     import click

@@ -30,19 +30,19 @@ def test_numbers_are_those_of_the_text(finished_run, tmp_path):
     sequences = np.stack([val[i : i + T + 1] for i in range(0, len(val) - T, T)])
     expected, loss = measure(run.params(), sequences, run.config)
 
-    found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
-    assert found["measures"] == summary(expected)
-    assert found["loss"] == pytest.approx(loss, rel=1e-6)
-    assert found["tokens"] == expected.n_tokens and found["step"] == 12
-    assert found["corpus"]["sha256"] == run.corpus["sha256"] and found["made_with"]["numpy"]
-    assert found["config"] == run.settings.tables()
+    written = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert written["measures"] == summary(expected)
+    assert written["loss"] == pytest.approx(loss, rel=1e-6)
+    assert written["tokens"] == expected.n_tokens and written["step"] == 12
+    assert written["corpus"]["sha256"] == run.corpus["sha256"] and written["made_with"]["numpy"]
+    assert written["config"] == run.settings.tables()
     for name, array in expected.to_arrays().items():
         np.testing.assert_array_equal(read_arrays(tmp_path / "all.npz")[name], array, err_msg=name)
 
     rows = list(csv.DictReader((tmp_path / "all.csv").open(encoding="utf-8")))
     assert [row["layer"] for row in rows] == ["0", "1"]
-    assert [float(row["per_batch"]) for row in rows] == found["measures"]["per_batch"]
-    assert f"{100 * found['measures']['per_token'][1]:.2f} %" in result.stdout
+    assert [float(row["per_batch"]) for row in rows] == written["measures"]["per_batch"]
+    assert f"{100 * written['measures']['per_token'][1]:.2f} %" in result.stdout
 
 
 def test_another_text_can_be_measured_in_part(finished_run, tmp_path):
@@ -52,8 +52,8 @@ def test_another_text_can_be_measured_in_part(finished_run, tmp_path):
         "--json", "o.json", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
-    assert found["tokens"] == 96 and found["step"] == 4  # whole sequences of 16
+    written = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
+    assert written["tokens"] == 96 and written["step"] == 4  # whole sequences of 16
     assert "less than the 8,192 tokens" in result.stdout
 
 
@@ -72,8 +72,8 @@ def test_an_opt_folder_has_the_same_numbers_as_its_run(finished_run, tmp_path):
             "sparsity", model, "--corpus", "other.txt", "--json", "o.json", cwd=tmp_path
         )
         assert result.returncode == 0, result.stderr
-        found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
-        measures.append(found["measures"])
+        written = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
+        measures.append(written["measures"])
     assert measures[0] == measures[1]
 
 

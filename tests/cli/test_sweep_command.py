@@ -87,7 +87,7 @@ def test_a_cluster_gives_the_same_runs(done, text_file, tmp_path, dask_address):
     assert weights(tmp_path / "s") == weights(done / "s")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are different there")
+@pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_stops_and_the_same_command_goes_on(done, text_file, tmp_path, workers):
     """All processes get it, as from a terminal."""
@@ -126,17 +126,17 @@ def test_a_named_sweep_has_a_default_folder(text_file, tmp_path):
 
 
 def test_sparsity_on_workers_gives_the_same_counts(finished_run, tmp_path, dask_address):
-    """The counts' files are the same, whoever counted."""
+    """The counts' files are the same, whatever counted."""
     for name, options in {
         "here": (), "two": ("--workers", 2), "cluster": ("--scheduler", dask_address),
     }.items():  # fmt: skip
         counts = ("--counts", tmp_path / f"{name}.npz")
         result = command("sparsity", finished_run.folder, *counts, *options)
         assert result.returncode == 0, result.stderr
-    here, two, cluster = (np.load(tmp_path / f"{n}.npz") for n in ("here", "two", "cluster"))
-    for name in here.files:
-        np.testing.assert_array_equal(two[name], here[name], err_msg=name)
-        np.testing.assert_array_equal(cluster[name], here[name], err_msg=name)
+    alone, two, cluster = (np.load(tmp_path / f"{n}.npz") for n in ("here", "two", "cluster"))
+    for name in alone.files:
+        np.testing.assert_array_equal(two[name], alone[name], err_msg=name)
+        np.testing.assert_array_equal(cluster[name], alone[name], err_msg=name)
 
 
 def test_sparsity_mistakes_are_named(finished_run):

@@ -141,12 +141,12 @@ def test_names_and_numbers_of_runs_are_checked(finished_run):
 def test_a_figure_lacking_its_data_is_replaced_by_a_sentence(finished_run, tmp_path, monkeypatch):
     run = mr.Run.open(shutil.copytree(finished_run.folder, tmp_path / "old"))
     shutil.rmtree(run.folder / "counts")
-    said = []
-    monkeypatch.setattr(style, "not_drawn", lambda why: said.append(why) or not_drawn(why))
+    reasons = []
+    monkeypatch.setattr(style, "not_drawn", lambda why: reasons.append(why) or not_drawn(why))
     pictures = draw_all(run, tmp_path)
     assert list(pictures) == list(FIGURES) and all(p.is_file() for p in pictures.values())
-    assert [why.split()[0] for why in said] == ["fan", "frequencies", "rarefaction", "reuse"]
-    assert all("is left out: cannot read" in why for why in said)
+    assert [why.split()[0] for why in reasons] == ["fan", "frequencies", "rarefaction", "reuse"]
+    assert all("is left out: cannot read" in why for why in reasons)
 
 
 def test_hostile_names_are_text(finished_run, tmp_path):

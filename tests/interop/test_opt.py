@@ -66,17 +66,17 @@ def test_logits_and_every_gradient_equal_opt(referee, odd, dtype, limit, T):
         worst = 0.0
         gradients = {n: p.grad for n, p in model.named_parameters()}
         for name in grads:
-            theirs = gradients["model.decoder." + opt_name(name)].numpy()
+            expected = gradients["model.decoder." + opt_name(name)].numpy()
             if name == "pos_embed.W_pos":
-                assert np.all(theirs[:2] == 0)
-                theirs = theirs[2:]
+                assert np.all(expected[:2] == 0)
+                expected = expected[2:]
             if name.endswith(("W_Q", "W_K", "W_V", "W_O", "W_out")):
-                theirs = theirs.T
+                expected = expected.T
             # The keys' bias has gradient 0 in theory; and so have queries and keys of a
             # sequence of one token, whose pattern is always 1.
             nothing = name.endswith("b_K") or (T == 1 and name.endswith(("_Q", "W_K")))
-            scale = 1.0 if nothing else max(np.linalg.norm(theirs), 1e-30)
-            error = np.linalg.norm(grads[name] - theirs) / scale
+            scale = 1.0 if nothing else max(np.linalg.norm(expected), 1e-30)
+            error = np.linalg.norm(grads[name] - expected) / scale
             worst = max(worst, error)
             assert error < limit, f"{name}: {error:.1e}"
         print(f"T {T}, {np.dtype(dtype)}, {mlp}: largest relative error {worst:.1e}")
@@ -92,8 +92,8 @@ def test_exported_run_loads_and_agrees(referee, finished_run, tmp_path):
     model = referee[0].from_pretrained(folder)
     tokens = finished_run.probe_tokens[:2, :-1]
     ours, _ = mr.forward(finished_run.params(), tokens, finished_run.config)
-    theirs = model(torch.tensor(tokens)).logits.detach().numpy()
-    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+    expected = model(torch.tensor(tokens)).logits.detach().numpy()
+    np.testing.assert_allclose(expected, ours, rtol=1e-4, atol=1e-5)
     text = "the cat sees a dog.\n né"
     for kind in (AutoTokenizer, PreTrainedTokenizerFast):
         tokenizer = kind.from_pretrained(folder)

@@ -37,9 +37,9 @@ def by_reference(a: Arrays, act_fn: str = "relu", act_k: int = 1, l1: float = 0)
         penalty = l1 * np.abs(post).sum() / N if l1 else 0.0
         dpost = a["dy"] @ a["W_out"].T + (l1 / N * np.sign(post) if l1 else 0)
         dpre = act.backward(dpost, pre)
-        found = (post, penalty, post @ a["W_out"], dpre @ a["W_in"], dpre.T @ a["x"])
-        found += (dpre.sum(axis=0), post.T @ a["dy"])
-    return dict(zip(NAMES, found, strict=True))
+        results = (post, penalty, post @ a["W_out"], dpre @ a["W_in"], dpre.T @ a["x"])
+        results += (dpre.sum(axis=0), post.T @ a["dy"])
+    return dict(zip(NAMES, results, strict=True))
 
 
 def by_kernels(
@@ -48,15 +48,15 @@ def by_kernels(
 ) -> tuple[Arrays, mlp_route.Kept]:  # fmt: skip
     ws = ws or Workspace()
     (N, _), F = a["x"].shape, len(a["W_in"])
-    found = {"y": np.zeros_like(a["x"])}
+    results = {"y": np.zeros_like(a["x"])}
     with own_threads():
-        kept = mlp_route.mlp_forward(a["x"], a, found["y"], compute, ws, "test", act_fn, act_k)
-        found["post"] = mlp_route.plain_post(kept, N, F)
-        found["penalty"] = l1 * mlp_route.sum_of_sizes(kept, N, F) / N if l1 else 0.0
-        found["dx"] = np.full_like(a["x"], 7)  # what was in memory before must not matter
+        kept = mlp_route.mlp_forward(a["x"], a, results["y"], compute, ws, "test", act_fn, act_k)
+        results["post"] = mlp_route.plain_post(kept, N, F)
+        results["penalty"] = l1 * mlp_route.sum_of_sizes(kept, N, F) / N if l1 else 0.0
+        results["dx"] = np.full_like(a["x"], 7)  # what was in memory before must not matter
         grads = {name: np.full_like(a[name], 7) for name in ("W_in", "b_in", "W_out")}
-        mlp_route.mlp_backward(a["dy"], a["x"], a, kept, found["dx"], grads, ws, l1)
-    return found | grads, kept
+        mlp_route.mlp_backward(a["dy"], a["x"], a, kept, results["dx"], grads, ws, l1)
+    return results | grads, kept
 
 
 def check(
@@ -65,8 +65,8 @@ def check(
 ) -> None:  # fmt: skip
     """Agree to 1e-12, relative to the result's size, or to ``least`` where that is larger."""
     expected = by_reference(a, act_fn, act_k, l1)
-    found, _ = by_kernels(a, compute, act_fn, act_k, l1, ws)
+    results, _ = by_kernels(a, compute, act_fn, act_k, l1, ws)
     for name in NAMES:
         size = max(least, np.linalg.norm(expected[name]))
-        error = np.linalg.norm(found[name] - expected[name])
+        error = np.linalg.norm(results[name] - expected[name])
         assert error <= 1e-12 * size, f"{name}: relative error {error / size:.1e}"

@@ -53,10 +53,10 @@ def test_same_gradients_with_silent_units_and_idle_tokens(compute):
     post = by_reference(a)["post"]
     assert not post[:, ::3].any() and not post[::7].any() and post.any()
     check(a, compute)
-    found, _ = by_kernels(a, compute)
+    actual, _ = by_kernels(a, compute)
     for name in ("W_in", "b_in", "W_out"):
-        assert np.all(found[name][::3] == 0), "a silent unit has no gradient"
-    assert np.all(found["y"][::7] == 0) and np.all(found["dx"][::7] == 0)
+        assert np.all(actual[name][::3] == 0), "a silent unit has no gradient"
+    assert np.all(actual["y"][::7] == 0) and np.all(actual["dx"][::7] == 0)
 
 
 @pytest.mark.parametrize("act_fn, compute", ROUTES)
@@ -86,10 +86,10 @@ def test_topk_keeps_exactly_k_and_breaks_ties_by_position(compute, N, F, share, 
     rng, k = np.random.default_rng(seed), max(1, round(share * F))
     a = {n: np.round(v) for n, v in inputs(N, 2, F, seed).items()}  # exact, and full of ties
     a["b_in"][rng.random(F) < 0.2] = np.nan
-    found, kept = by_kernels(a, compute, "topk", k, l1=N / 4)
+    actual, kept = by_kernels(a, compute, "topk", k, l1=N / 4)
     expected = by_reference(a, "topk", k, l1=N / 4)
     for name in NAMES:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
     if compute == "sparse" and np.isnan(a["b_in"]).sum() < k:
         assert kept.start[:, -1].sum() == N * k
 
@@ -100,10 +100,10 @@ def test_float32_is_as_close_as_float32_can_be(act_fn, compute):
     a = with_density(inputs(512, 64, 700), 0.1)
     b = {name: v.astype(np.float32) for name, v in a.items()}
     exact = by_reference({name: v.astype(np.float64) for name, v in b.items()}, act_fn, l1=0.5)
-    found, _ = by_kernels(b, compute, act_fn, l1=0.5)
+    actual, _ = by_kernels(b, compute, act_fn, l1=0.5)
     for name in NAMES:
-        assert name == "penalty" or found[name].dtype == np.float32
-        error = np.linalg.norm(found[name] - exact[name]) / np.linalg.norm(exact[name])
+        assert name == "penalty" or actual[name].dtype == np.float32
+        error = np.linalg.norm(actual[name] - exact[name]) / np.linalg.norm(exact[name])
         assert error < 1e-6, name
 
 
@@ -128,24 +128,24 @@ def test_special_pre_activations_behave_as_in_the_reference(act_fn, compute, nam
     a["b_in"][7] = SPECIAL[name]  # so every pre-activation of unit 7 is that
     with np.errstate(all="ignore"):
         expected = by_reference(a, act_fn, 8, l1)
-        found, _ = by_kernels(a, compute, act_fn, 8, l1)
+        actual, _ = by_kernels(a, compute, act_fn, 8, l1)
         for key in NAMES:
             np.testing.assert_allclose(
-                found[key], expected[key], rtol=1e-11, atol=1e-11, err_msg=key
+                actual[key], expected[key], rtol=1e-11, atol=1e-11, err_msg=key
             )
     if name == "nan":
-        assert np.isnan(found["y"]).all(), "a NaN is never lost"
+        assert np.isnan(actual["y"]).all(), "a NaN is never lost"
     if act_fn == "relu":
-        assert np.any(found["b_in"][7] != 0) == (name in ("inf", "denormal"))
+        assert np.any(actual["b_in"][7] != 0) == (name in ("inf", "denormal"))
 
 
 @pytest.mark.parametrize("compute", ["dense", "sparse"])
 def test_a_nan_input_reaches_the_loss(compute):
     a = with_density(inputs(300, 4, 40), 0.05)
     a["x"][290, 2] = np.nan
-    found, _ = by_kernels(a, compute)
-    assert np.isnan(found["y"][290]).all()
-    assert np.isfinite(found["y"][:290]).all()
+    actual, _ = by_kernels(a, compute)
+    assert np.isnan(actual["y"][290]).all()
+    assert np.isfinite(actual["y"][:290]).all()
 
 
 def test_auto_is_sparse_only_when_few_units_are_on():
@@ -157,10 +157,10 @@ def test_auto_is_sparse_only_when_few_units_are_on():
 
 def test_share_on_is_that_of_a_sample():
     a = with_density(inputs(2000, 8, 600), 0.13)
-    found = mlp_route.share_on(a["x"], a["W_in"], a["b_in"], Workspace())
+    actual = mlp_route.share_on(a["x"], a["W_in"], a["b_in"], Workspace())
     sample = a["x"][[i * 2000 // mlp_route.SAMPLE for i in range(mlp_route.SAMPLE)]]
-    assert found == np.mean(sample @ a["W_in"].T + a["b_in"] > 0)
-    assert found == pytest.approx(0.13, abs=0.03)
+    assert actual == np.mean(sample @ a["W_in"].T + a["b_in"] > 0)
+    assert actual == pytest.approx(0.13, abs=0.03)
 
 
 def test_auto_uses_topk_s_known_share_and_is_dense_without_zeros():
@@ -181,24 +181,24 @@ def test_watching_equals_the_reference(act_fn, compute, B, T):
     if act_fn == "topk":  # some of those that are kept are 0, and so not on
         a["W_in"][:20] = a["b_in"][:20] = 0
     kept = mlp_route.mlp_forward(a["x"], a, np.zeros_like(a["x"]), compute, ws, "test", act_fn, k)
-    found = watch(kept, B, T, F, act.off)
+    actual = watch(kept, B, T, F, act.off)
     post = by_reference(a, act_fn, k)["post"]
     assert 0 < is_on(post, act.off).mean() < 0.5
     expected = unit_activity(post.reshape(B, T, F), act.off)
-    np.testing.assert_array_equal(found.on, expected.on)
-    np.testing.assert_array_equal(found.first, expected.first)
+    np.testing.assert_array_equal(actual.on, expected.on)
+    np.testing.assert_array_equal(actual.first, expected.first)
     # where a value rounds to the next 2**-20
-    assert np.abs(found.total - expected.total).max() <= T
+    assert np.abs(actual.total - expected.total).max() <= T
 
 
 def test_watching_with_other_bounds_of_what_is_off():
     a, ws = inputs(300, 6, 40), Workspace()
     kept = mlp_route.mlp_forward(a["x"], a, np.zeros_like(a["x"]), "dense", ws, "test", "gelu")
     off = (-0.1, 0.25)
-    found = watch(kept, 3, 100, 40, off)
+    actual = watch(kept, 3, 100, 40, off)
     expected = unit_activity(by_reference(a, "gelu")["post"].reshape(3, 100, 40), off)
-    np.testing.assert_array_equal(found.on, expected.on)
-    assert np.abs(found.total - expected.total).max() <= 100
+    np.testing.assert_array_equal(actual.on, expected.on)
+    assert np.abs(actual.total - expected.total).max() <= 100
 
 
 @pytest.mark.parametrize("act_fn, compute", ROUTES)
@@ -206,15 +206,15 @@ def test_same_bits_with_one_thread_and_two(act_fn, compute):
     if most_threads() < 2:
         pytest.skip("needs two threads")
     a = with_density(inputs(1500, 32, 1500, dtype=np.float32), 0.1)
-    found = []
+    actual = []
     try:
         for threads in (1, 2):
             set_threads(threads)
-            found.append(by_kernels(a, compute, act_fn, 150, l1=0.1)[0])
+            actual.append(by_kernels(a, compute, act_fn, 150, l1=0.1)[0])
     finally:
         set_threads(None)
     for name in NAMES:
-        np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
+        np.testing.assert_array_equal(actual[0][name], actual[1][name], err_msg=name)
 
 
 def test_leaky_relu_s_slope_is_that_of_the_reference():

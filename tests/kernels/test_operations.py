@@ -204,10 +204,10 @@ def test_evaluate_watches_what_counts_as_on(act_fn, compute):
     assert nats.mean() == pytest.approx(cross_entropy, rel=1e-12)
     off, ws = config.activation.off, Workspace()
     saved = kernels.forward(params, tokens, config, compute, ws)
-    for kept, found in zip(saved.mlps, activity, strict=True):
+    for kept, actual in zip(saved.mlps, activity, strict=True):
         expected = unit_activity(plain_post(kept, 27, 37).reshape(3, 9, 37), off)
         for name in ("on", "first", "total"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+            np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))
 
 
 def test_a_workspace_does_not_change_results():
@@ -284,6 +284,6 @@ def test_a_wrong_number_of_threads_is_refused(n):
 def test_evaluate_has_the_same_loss():
     tokens, targets = random_tokens(ODD, 3, 9), random_tokens(ODD, 3, 9, seed=1)
     params = random_params(ODD)
-    nats, did = kernels.evaluate(params, tokens, targets, ODD, "auto", Workspace())
+    nats, activity = kernels.evaluate(params, tokens, targets, ODD, "auto", Workspace())
     assert nats.mean() == pytest.approx(mr.loss_and_grads(params, tokens, targets, ODD)[0])
-    assert [d.on.shape for d in did] == [(3, 37), (3, 37)]
+    assert [d.on.shape for d in activity] == [(3, 37), (3, 37)]

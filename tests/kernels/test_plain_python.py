@@ -46,11 +46,11 @@ def use_every_kernel() -> None:
         check(a, compute, act_fn, act_k=4, l1=0.1)
         y, off = np.zeros_like(a["x"]), activation_function(act_fn, act_k=4).off
         kept = mlp_route.mlp_forward(a["x"], a, y, compute, Workspace(), "test", act_fn, 4)
-        found = watch(kept, 1, 7, 11, off)
+        actual = watch(kept, 1, 7, 11, off)
         expected = unit_activity(by_reference(a, act_fn, 4)["post"][None], off)
-        np.testing.assert_array_equal(found.on, expected.on)
-        np.testing.assert_array_equal(found.first, expected.first)
-        np.testing.assert_allclose(found.total, expected.total, atol=7)
+        np.testing.assert_array_equal(actual.on, expected.on)
+        np.testing.assert_array_equal(actual.first, expected.first)
+        np.testing.assert_allclose(actual.total, expected.total, atol=7)
 
     config = mr.ModelConfig(1, 2, 4, 5, n_ctx=6, d_vocab=13)
     params, tokens = random_params(config), random_tokens(config, 2, 6)
@@ -108,15 +108,15 @@ def test_the_exponential_of_compiled_code_runs_as_plain_python_too():
 
 def from_outside(module: object) -> set[str]:
     """Names in a module that minirelu's other folders define, or that are computed from such."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minirelu"):
             if not node.module.startswith("minirelu.kernels"):
-                found |= {alias.asname or alias.name for alias in node.names}
+                names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Assign):
-            if found & {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}:
-                found |= {n.id for t in node.targets for n in ast.walk(t) if hasattr(n, "id")}
-    return found
+            if names & {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}:
+                names |= {n.id for t in node.targets for n in ast.walk(t) if hasattr(n, "id")}
+    return names
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.rpartition(".")[2])

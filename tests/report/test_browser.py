@@ -100,7 +100,7 @@ def test_the_table_sorts_and_turns_pages(browser, page, finished_run):
     assert heading(browser, "tokens_on").get_attribute("aria-sort") == "none"
     css(browser, "#units-next")[0].click()
     assert units_listed(browser) == list(range(25, 32))
-    css(browser, "#units-next")[0].click()  # there is no further one
+    css(browser, "#units-next")[0].click()  # this is the last page
     assert units_listed(browser) == list(range(25, 32))
     css(browser, "th[data-sort=units] button")[0].click()
     assert units_listed(browser) == list(range(31, 6, -1))

@@ -64,10 +64,10 @@ def test_what_cannot_be_compared_is_left_out_and_said(finished_run, tmp_path, pa
     other = made_run(tmp_path / "other", finished_run, [{"step": 12}], **change)
     result = compare([pair[0], other])
     assert set(result["measures"]) == {"per_token", "per_batch"} and result["val_loss"] is None
-    said = "\n".join(result["left_out"])
+    sentences = "\n".join(result["left_out"])
     assert (
-        "per_sequence, median_in_sequence_used cannot be compared" in said
-        and "different texts or vocab" in said
+        "per_sequence, median_in_sequence_used cannot be compared" in sentences
+        and "different texts or vocab" in sentences
     )
     (tmp_path / "out").mkdir()
     pictures, _, left_out = overlay([pair[0], other], tmp_path / "out")

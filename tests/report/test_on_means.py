@@ -48,13 +48,13 @@ def test_train_and_report_say_what_on_means(gelu_run, finished_run, tmp_path, mo
 
 def test_sparsity_says_what_on_means(gelu_run, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for run, said, on_means in (
+    for run, is_said, on_means in (
         (gelu_run, True, "above 0"),
         (finished_run, False, "exactly non-zero"),
     ):
         arguments = ["sparsity", str(run.folder), "--json", "x.json", "--csv", "x.csv"]
         result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-        assert (SENTENCE in result.stdout.splitlines()) == said
+        assert (SENTENCE in result.stdout.splitlines()) == is_said
         with open("x.json", encoding="utf-8") as f:
             assert json.load(f)["on_means"] == on_means
         with open("x.csv", encoding="utf-8") as f:
@@ -76,6 +76,6 @@ def test_several_runs_say_what_on_means_once(finished_run, tmp_path):
         made_run(tmp_path / act_fn, finished_run, [{"step": 0}], model={"act_fn": act_fn})
         for act_fn in ("gelu", "relu", "leaky_relu")
     ]
-    said = [SENTENCE, SENTENCE.replace("gelu", "leaky_relu")]
-    assert KINDS["fig1"].data([*runs, runs[0]], apart=True)["notes"] == said
-    assert compare([*runs, runs[0]])["notes"] == said
+    both = [SENTENCE, SENTENCE.replace("gelu", "leaky_relu")]
+    assert KINDS["fig1"].data([*runs, runs[0]], apart=True)["notes"] == both
+    assert compare([*runs, runs[0]])["notes"] == both

@@ -38,8 +38,8 @@ def test_a_branch_may_have_other_batches(parent, tmp_path):
     settings = changed(parent.settings, data_seed=7)
     child = mr.branch(parent, 4, settings, tmp_path / "child")
     assert mr.train(child)
-    ours, theirs = child.metrics("train"), parent.metrics("train")
-    strip = [[r["loss"] for r in records] for records in (ours, theirs)]
+    of_child, of_parent = child.metrics("train"), parent.metrics("train")
+    strip = [[r["loss"] for r in records] for records in (of_child, of_parent)]
     assert strip[0][:4] == strip[1][:4]
     assert all(a != b for a, b in zip(strip[0][4:], strip[1][4:], strict=True))
     assert child.parent["changed"] == ["train.data_seed: 7, not -1"]

@@ -33,15 +33,15 @@ def brute_force(post: np.ndarray, tokens: np.ndarray, k: int):
     return most, sorted(best, key=lambda c: (-c[2], c[0]))[:k]
 
 
-def check(found, acts, tokens, units, k) -> None:
+def check(actual, acts, tokens, units, k) -> None:
     for l, name in enumerate(mlp_names(CONFIG)):
-        assert all(a.shape == (len(units[l]), k) for a in found[l])
+        assert all(a.shape == (len(units[l]), k) for a in actual[l])
         for row, unit in enumerate(units[l]):
             most, best = brute_force(acts[name][:, :, unit], tokens, k)
-            mine = [*zip(*(found[l][i][row].tolist() for i in (0, 1)), strict=True)]
-            assert mine == most + [(-1, 0)] * (k - len(most))
-            mine = [*zip(*(found[l][i][row].tolist() for i in (2, 3, 4)), strict=True)]
-            assert mine == best + [(-1, -1, 0.0)] * (k - len(best))
+            listed = [*zip(*(actual[l][i][row].tolist() for i in (0, 1)), strict=True)]
+            assert listed == most + [(-1, 0)] * (k - len(most))
+            listed = [*zip(*(actual[l][i][row].tolist() for i in (2, 3, 4)), strict=True)]
+            assert listed == best + [(-1, -1, 0.0)] * (k - len(best))
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,15 +70,15 @@ def test_contexts_equal_brute_force(S, T, k, bias, at_once, seed):
     acts = {name: np.concatenate([part[name] for part in parts]) for name in mlp_names(CONFIG)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contexts, "_sequences_at_once", lambda *_: at_once)
-        found = unit_contexts(params, sequences, CONFIG, k=k)
-        check(found, acts, tokens, [np.arange(5), np.arange(8)], k)
+        actual = unit_contexts(params, sequences, CONFIG, k=k)
+        check(actual, acts, tokens, [np.arange(5), np.arange(8)], k)
 
         some = [np.array([3, 0]), np.array([], int)]  # of one layer two, of the other none
         check(unit_contexts(params, sequences, CONFIG, some, k), acts, tokens, some, k)
 
         patch.setattr(contexts, "_COUNT_BYTES", 1)  # a forward pass for every layer
         one_by_one = unit_contexts(params, sequences, CONFIG, k=k)
-    for a, b in zip(found, one_by_one, strict=True):
+    for a, b in zip(actual, one_by_one, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
 
@@ -111,10 +111,10 @@ def test_mistakes_are_named():
 def test_lives_equal_brute_force(rows):
     on = np.array(rows)
     steps = [3 * i * i for i in range(len(rows))]
-    found = lives(steps, on)
+    actual = lives(steps, on)
     for j in range(4):
         when = [step for step, is_on in zip(steps, on[:, j], strict=True) if is_on]
-        assert found.first_on[j] == (when[0] if when else -1)
-        assert found.last_on[j] == (when[-1] if when else -1)
+        assert actual.first_on[j] == (when[0] if when else -1)
+        assert actual.last_on[j] == (when[-1] if when else -1)
         silent = [step for step in steps if step > (when[-1] if when else -1)]
-        assert found.silent_since[j] == (silent[0] if silent else -1)
+        assert actual.silent_since[j] == (silent[0] if silent else -1)

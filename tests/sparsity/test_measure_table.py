@@ -91,11 +91,11 @@ def test_one_row_puts_a_measure_everywhere(new_run, tmp_path, monkeypatch):
     arguments = ["sparsity", "new", "--json", "x.json", "--csv", "x.csv"]
     output = CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout
     assert "most" in output and "always" not in output  # which has no heading
-    found = json.loads(Path("x.json").read_text(encoding="utf-8"))["measures"]
+    actual = json.loads(Path("x.json").read_text(encoding="utf-8"))["measures"]
     with open("x.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     for name in ("always_on", "most_on"):
-        assert [float(row[name]) for row in rows] == found[name]
+        assert [float(row[name]) for row in rows] == actual[name]
 
 
 def test_run_made_before_a_measure_is_readable(two_more, old_run):
@@ -160,24 +160,24 @@ def test_values_outside_a_measure_s_range_are_damage(
 
 def test_probe_and_command_use_the_same_names(finished_run):
     record = finished_run.probes()[-1]
-    found = summary(finished_run.counts(record["step"]))
+    actual = summary(finished_run.counts(record["step"]))
     names = [measure.name for measure in probe_measures()]
     assert names == [
         *("per_token", "per_sequence", "per_batch"),
         *("median_in_sequence_used", "median_in_sequence_all"),
     ]
-    assert {name: record[name] for name in names} == {name: found[name] for name in names}
-    assert not any(name.startswith("p50_") for name in found)
+    assert {name: record[name] for name in names} == {name: actual[name] for name in names}
+    assert not any(name.startswith("p50_") for name in actual)
 
 
 def test_percentiles_are_what_their_names_say(finished_run):
     counts = finished_run.counts(12)
-    found = summary(counts)
+    actual = summary(counts)
     for over in ("used", "all"):
         for p, name in ((5, "p5"), (25, "p25"), (50, "median"), (75, "p75"), (95, "p95")):
             expected = in_sequence_percentile(counts, p, over).tolist()
-            assert found[f"{name}_in_sequence_{over}"] == expected
-    assert sum("in_sequence_" in name for name in found) == 10
+            assert actual[f"{name}_in_sequence_{over}"] == expected
+    assert sum("in_sequence_" in name for name in actual) == 10
 
 
 def test_table_is_consistent():

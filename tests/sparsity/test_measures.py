@@ -114,19 +114,19 @@ def test_chao1_by_hand(on_in, estimate):
 def test_reuse_equals_brute_force(case):
     post, counts = made(*case)
     on, T = post > 0, post.shape[1]
-    found = aggregated_sparsity(counts)
+    actual = aggregated_sparsity(counts)
     for t in range(1, T + 1):
-        assert found.unused[0, t - 1] == pytest.approx(1 - on[:, :t].any(axis=1).mean())
-        assert found.random[0, t - 1] == pytest.approx((1 - on.mean()) ** t)
-    assert np.all(np.diff(found.unused) <= 1e-12)
+        assert actual.unused[0, t - 1] == pytest.approx(1 - on[:, :t].any(axis=1).mean())
+        assert actual.random[0, t - 1] == pytest.approx((1 - on.mean()) ** t)
+    assert np.all(np.diff(actual.unused) <= 1e-12)
 
 
 def test_units_that_fire_at_random_are_reused_at_random():
     on = np.random.default_rng(0).random((400, 6, F)) < 0.2
     counts = UnitCounts(CONFIG)
     counts.update({NAME: on.astype(float)})
-    found = aggregated_sparsity(counts)
-    np.testing.assert_allclose(found.unused, found.random, atol=0.03)
+    actual = aggregated_sparsity(counts)
+    np.testing.assert_allclose(actual.unused, actual.random, atol=0.03)
 
 
 @settings(max_examples=50, deadline=None)
@@ -162,14 +162,14 @@ def test_measures_where_one_unit_is_on_at_one_token():
     post[1, 2, 4] = 2.5
     counts = UnitCounts(CONFIG)
     counts.update({NAME: post})
-    found = summary(counts)
-    assert found["per_token"] == [pytest.approx(1 / 42)]
-    assert found["per_sequence"] == [pytest.approx(1 / 14)]
-    assert found["per_batch"] == [pytest.approx(1 / 7)]
-    assert found["silent_units"] == [6] and found["units"] == [7]
-    assert found["p95_in_sequence_used"] == [pytest.approx(1 / 3)]  # of the one sequence
-    assert found["median_in_sequence_all"] == [0]
-    assert found["dormant_share"] == [pytest.approx(6 / 7)]
+    actual = summary(counts)
+    assert actual["per_token"] == [pytest.approx(1 / 42)]
+    assert actual["per_sequence"] == [pytest.approx(1 / 14)]
+    assert actual["per_batch"] == [pytest.approx(1 / 7)]
+    assert actual["silent_units"] == [6] and actual["units"] == [7]
+    assert actual["p95_in_sequence_used"] == [pytest.approx(1 / 3)]  # of the one sequence
+    assert actual["median_in_sequence_all"] == [0]
+    assert actual["dormant_share"] == [pytest.approx(6 / 7)]
 
 
 def test_percentiles_with_ties_by_hand():
@@ -198,22 +198,22 @@ def test_drift_equals_means_of_activations_and_gradients(bias):
     params = random_params(config)
     sequences = random_tokens(config, 11, 10)  # more than one part
     tokens, targets = sequences[:, :-1], sequences[:, 1:]
-    found = drift(params, sequences, config)
+    actual = drift(params, sequences, config)
     logits, acts = mr.forward(params, tokens, config)
     _, dlogits = mr.cross_entropy(logits, targets)
     for l in range(config.n_layers):
         block = f"blocks.{l}.mlp."
         pre = acts[block + "hook_pre"]
-        assert found.mean_pre[l] == pytest.approx(pre.mean(), rel=1e-9)
-        assert found.mean_W_in[l] == pytest.approx(params[block + "W_in"].mean(), rel=1e-9)
+        assert actual.mean_pre[l] == pytest.approx(pre.mean(), rel=1e-9)
+        assert actual.mean_W_in[l] == pytest.approx(params[block + "W_in"].mean(), rel=1e-9)
         if not bias:
-            assert found.mean_b_in[l] == 0
+            assert actual.mean_b_in[l] == 0
             continue
-        assert found.mean_b_in[l] == pytest.approx(params[block + "b_in"].mean(), rel=1e-9)
+        assert actual.mean_b_in[l] == pytest.approx(params[block + "b_in"].mean(), rel=1e-9)
         # shifting all pre-activations of the layer that are on, by its bias: d loss / d shift
         grads = mr.backward(params, acts, dlogits, config)
         summed_loss = grads[block + "b_in"].sum() * tokens.size
-        assert found.mean_grad_on[l] == pytest.approx(summed_loss / (pre > 0).sum(), rel=1e-9)
+        assert actual.mean_grad_on[l] == pytest.approx(summed_loss / (pre > 0).sum(), rel=1e-9)
 
 
 def test_every_measure_refuses_empty_counts():

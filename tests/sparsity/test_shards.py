@@ -38,20 +38,20 @@ def whole(sequences):
     return counts, loss
 
 
-def check_same(found: tuple[mr.UnitCounts, float], whole: tuple[mr.UnitCounts, float]) -> None:
-    assert found[1] == pytest.approx(whole[1], rel=1e-12)
+def check_same(merged: tuple[mr.UnitCounts, float], whole: tuple[mr.UnitCounts, float]) -> None:
+    assert merged[1] == pytest.approx(whole[1], rel=1e-12)
     expected = whole[0].to_arrays()
-    for name, array in found[0].to_arrays().items():
+    for name, array in merged[0].to_arrays().items():
         np.testing.assert_array_equal(array, expected.pop(name), err_msg=name)
     assert not expected
 
 
 def test_shards_in_this_process_give_the_same_counts(sequences, whole):
     measured = []
-    found = measure_shards(dying.load_odd, sequences, on_shard=measured.append)
-    check_same(found, whole)
+    merged = measure_shards(dying.load_odd, sequences, on_shard=measured.append)
+    check_same(merged, whole)
     assert measured == [910 * T] * 3 + [200 * T]
-    assert found[0].n_batches == 3
+    assert merged[0].n_batches == 3
 
 
 def test_text_in_pieces_gives_the_same_counts(sequences, whole):
@@ -60,11 +60,11 @@ def test_text_in_pieces_gives_the_same_counts(sequences, whole):
 
 
 def test_shards_in_processes_give_the_same_counts(sequences, whole):
-    here = measure_shards(dying.load_odd, sequences)
+    in_process = measure_shards(dying.load_odd, sequences)
     with process_pool(2) as pool:
-        found = measure_shards(dying.load_odd, sequences, pool, ahead=3)
-    check_same(found, whole)
-    assert found[1] == here[1]  # to the last bit
+        merged = measure_shards(dying.load_odd, sequences, pool, ahead=3)
+    check_same(merged, whole)
+    assert merged[1] == in_process[1]  # to the last bit
 
 
 def test_workers_use_the_weights_of_each_call(sequences):
@@ -72,8 +72,8 @@ def test_workers_use_the_weights_of_each_call(sequences):
     few = sequences[:50]
     with process_pool(1) as pool:
         measure_shards(partial(tuple, (dying.seldom_on(1), ODD)), few, pool)
-        found = measure_shards(dying.load_odd, few, pool)
-    check_same(found, measure(dying.seldom_on(), few, ODD))
+        merged = measure_shards(dying.load_odd, few, pool)
+    check_same(merged, measure(dying.seldom_on(), few, ODD))
 
 
 def test_shards_on_a_cluster_survive_a_killed_worker(sequences, whole, tmp_path, dask_address):
@@ -81,9 +81,9 @@ def test_shards_on_a_cluster_survive_a_killed_worker(sequences, whole, tmp_path,
 
     marker = tmp_path / "died"
     with cluster(dask_address) as executor:
-        found = measure_shards(partial(dying.load_odd_dying, marker), sequences, executor)
+        merged = measure_shards(partial(dying.load_odd_dying, marker), sequences, executor)
     assert marker.exists()  # a worker did die
-    check_same(found, whole)
+    check_same(merged, whole)
 
 
 def test_shards_are_whole_batches():

@@ -67,8 +67,8 @@ def test_measures_equal_brute_force(case, batch_tokens, p):
         over_all = np.mean([np.percentile(f, p) for f in frequency])
         assert mr.in_sequence_percentile(counts, p, over="all")[l] == pytest.approx(over_all)
         over_used = [np.percentile(f[f > 0], p) for f in frequency if f.any()]
-        mine = mr.in_sequence_percentile(counts, p)[l]
-        assert mine == pytest.approx(np.mean(over_used)) if over_used else math.isnan(mine)
+        actual = mr.in_sequence_percentile(counts, p)[l]
+        assert actual == pytest.approx(np.mean(over_used)) if over_used else math.isnan(actual)
 
         k = np.bincount(on.sum(axis=1).ravel(), minlength=T + 1)
         assert counts.at_positions[l].tolist() == k.tolist()

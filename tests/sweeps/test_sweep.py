@@ -21,17 +21,17 @@ from minirelu.workers import cluster, in_own_process
 
 def bits(folder: Path, sweep: Sweep) -> dict[str, bytes]:
     """Everything that must not depend on how a sweep was run."""
-    found = {"table": (folder / "sweep.csv").read_bytes()}
+    contents = {"table": (folder / "sweep.csv").read_bytes()}
     for point, run in finished_runs(folder, sweep):
         last = run.checkpoints / f"step_{run.steps[-1]:06d}"
         for name in ("model.safetensors", "optimizer.safetensors"):
-            found[f"{point.name} {name}"] = (last / name).read_bytes()
+            contents[f"{point.name} {name}"] = (last / name).read_bytes()
         records = [
             {k: v for k, v in json.loads(line).items() if k != "tokens_per_second"}
             for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ]
-        found[f"{point.name} records"] = json.dumps(records).encode()
-    return found
+        contents[f"{point.name} records"] = json.dumps(records).encode()
+    return contents
 
 
 def files_of_runs(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -54,10 +54,10 @@ def test_runs_of_a_sweep_equal_those_of_train(finished_sweep, text_file, tmp_pat
     for point in sweep.points()[:3:2]:  # one whose text was read, one whose text was copied
         run = create_run(point.settings, tmp_path / point.name)
         assert mr.train(run)
-        mine = mr.Run.open(folder / point.name)
-        assert mine.settings == run.settings and mine.corpus == run.corpus
-        assert mine.params().flat.tobytes() == run.params().flat.tobytes()
-        assert mine.probes() == run.probes()
+        swept = mr.Run.open(folder / point.name)
+        assert swept.settings == run.settings and swept.corpus == run.corpus
+        assert swept.params().flat.tobytes() == run.params().flat.tobytes()
+        assert swept.probes() == run.probes()
 
 
 def test_table_has_the_runs_own_numbers(finished_sweep):
@@ -91,8 +91,8 @@ def test_named_sweeps_have_their_values_and_take_others():
     assert widths == [(8192,) * 6, (16384,) * 6, (32768,) * 6]
     depths = [p.settings.model for p in Sweep.named("fig4-paper", seeds=1).points()]
     assert [(m.n_layers, m.d_mlp) for m in depths] == [(6, 16384), (10, 16384), (14, 16384)]
-    mine = Sweep.named("fig3", {"train": {"steps": 7}}, {"bias": (True, False)}, seeds=1)
-    assert [p.settings.train.steps for p in mine.points()] == [7] * 6
+    changed = Sweep.named("fig3", {"train": {"steps": 7}}, {"bias": (True, False)}, seeds=1)
+    assert [p.settings.train.steps for p in changed.points()] == [7] * 6
 
 
 def test_settings_of_every_kind_can_vary():
@@ -187,8 +187,8 @@ def test_a_killed_process_affects_only_its_run(finished_sweep, text_file, tmp_pa
     arguments = (dying.train_run_dying, marker, 6, str(run.folder), str(stop))
     assert in_own_process(1, stop.exists, *arguments)
     assert marker.exists()
-    mine, undisturbed = run.params(12), mr.Run.open(finished_sweep[0] / point.name).params(12)
-    assert mine.flat.tobytes() == undisturbed.flat.tobytes()
+    recovered, undisturbed = run.params(12), mr.Run.open(finished_sweep[0] / point.name).params(12)
+    assert recovered.flat.tobytes() == undisturbed.flat.tobytes()
     with pytest.raises(mr.UserError, match="died 3 times"):
         in_own_process(1, stop.exists, dying.die)
     stop.touch()

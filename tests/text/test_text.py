@@ -235,7 +235,7 @@ def test_probe_is_whole_disjoint_sequences():
     assert probe.shape == (8, 17)
     assert np.unique(probe).size == probe.size and probe[0, 0] == 0 and probe[-1, -1] == 999
     assert make_probe(np.arange(40), n_tokens=8192, n_ctx=16).shape == (2, 17)  # all there is
-    assert make_probe(np.arange(40), n_tokens=3, n_ctx=16).shape == (1, 17)  # one at least
+    assert make_probe(np.arange(40), n_tokens=3, n_ctx=16).shape == (1, 17)  # at least one
 
 
 def test_baselines_by_hand():
@@ -244,10 +244,10 @@ def test_baselines_by_hand():
     unigram = -np.log(p1[[1, 0, 3, 1]]).mean()
     # after 0: 1 twice, 2 once, two kinds; after 1: 0 once, one kind; 3 was never seen
     p2 = [(2 + 2 * p1[1]) / 5, (1 + 1 * p1[0]) / 2, p1[3], p1[1]]
-    found = baselines(tokens, probe, 4)
-    assert found["uniform"] == pytest.approx(np.log(4))
-    assert found["unigram"] == pytest.approx(unigram)
-    assert found["bigram"] == pytest.approx(-np.log(p2).mean())
+    losses = baselines(tokens, probe, 4)
+    assert losses["uniform"] == pytest.approx(np.log(4))
+    assert losses["unigram"] == pytest.approx(unigram)
+    assert losses["bigram"] == pytest.approx(-np.log(p2).mean())
 
 
 def test_bigram_probabilities_add_up_to_one():

@@ -27,7 +27,7 @@ def lines(run: mr.Run) -> list[dict]:
 
 
 def after(steps: int) -> Callable[[], bool]:
-    """``should_stop`` that says yes after so many steps."""
+    """``should_stop`` that says yes after this many steps."""
     calls = iter(range(steps - 1))
     return lambda: next(calls, None) is None
 

@@ -31,14 +31,14 @@ def test_golden_first_steps(mlp):
     tokens = (np.arange(500) ** 2 + np.arange(500) // 7) % 40
     params = mr.init_params(config, seed=7)
     m, v = mr.Parameters(config), mr.Parameters(config)
-    found = []
+    measured = []
     for step in range(1, 6):
         sequences = batch(tokens, step, 4, 12, seed=7)
         loss, grads = mr.loss_and_grads(params, sequences[:, :-1], sequences[:, 1:], config, mlp)
         norm = global_norm(grads)
         update(params, grads, dict(m=m, v=v), step, learning_rate(step, settings), settings, norm)
-        found.append((loss, norm))
-    np.testing.assert_allclose(found, GOLDEN, rtol=2e-5)
+        measured.append((loss, norm))
+    np.testing.assert_allclose(measured, GOLDEN, rtol=2e-5)
 
 
 GOLDEN = [  # (loss, gradient norm) of steps 1 to 5
@@ -59,8 +59,8 @@ def test_every_route_learns_the_same_in_fifty_steps(text_file, tmp_path):
         assert mr.train(run)
         losses[mlp] = [record["loss"] for record in run.metrics("train")]
     assert losses["reference"][-1] < losses["reference"][0] - 0.5
-    for mlp, found in losses.items():
-        np.testing.assert_allclose(found, losses["reference"], rtol=2e-5, err_msg=mlp)
+    for mlp, measured in losses.items():
+        np.testing.assert_allclose(measured, losses["reference"], rtol=2e-5, err_msg=mlp)
 
 
 def test_a_step_uses_its_own_batch(finished_run):

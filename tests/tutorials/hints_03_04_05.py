@@ -83,21 +83,21 @@ def used(o):
     return np.cumsum(o, axis=1) > 0
 
 
-def on_and_there(o_j, tokens, V, shortest=None):
+def on_and_total(o_j, tokens, V, shortest=None):
     shortest = V if shortest is None else shortest
     on = np.bincount(tokens[o_j], minlength=shortest)
     return on, np.bincount(tokens.ravel(), minlength=shortest)
 
 
 def share(o_j, tokens, V, shortest=None):
-    on, there = on_and_there(o_j, tokens, V, shortest)
-    return on / np.maximum(there, 1)
+    on, occurrences = on_and_total(o_j, tokens, V, shortest)
+    return on / np.maximum(occurrences, 1)
 
 
 def zero_by_zero(*given):
-    on, there = on_and_there(*given)
+    on, occurrences = on_and_total(*given)
     with np.errstate(invalid="ignore"):
-        return on / there
+        return on / occurrences
 
 
 HINTS = {
@@ -182,9 +182,9 @@ HINTS = {
     checks_05.check_fires_on: [
         (share, "right."),
         (zero_by_zero, "not 0 / 0"),
-        (lambda *a: on_and_there(*a)[0], "numbers of tokens"),
-        (lambda o_j, tokens, V: on_and_there(o_j, tokens, V)[0] / tokens.size, "by all tokens"),
-        (lambda o_j, tokens, V: on_and_there(o_j, tokens, V)[0] / o_j.sum(), "other way round"),
+        (lambda *a: on_and_total(*a)[0], "numbers of tokens"),
+        (lambda o_j, tokens, V: on_and_total(o_j, tokens, V)[0] / tokens.size, "by all tokens"),
+        (lambda o_j, tokens, V: on_and_total(o_j, tokens, V)[0] / o_j.sum(), "other way round"),
         (lambda *a: share(*a, shortest=0), "minlength"),
     ],
 }

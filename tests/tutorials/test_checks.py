@@ -49,7 +49,7 @@ CHECKS = [
 ]
 
 
-def said(capsys) -> str:
+def printed(capsys) -> str:
     text = capsys.readouterr().out
     assert text.count("\n") == 1, text
     return text.rstrip("\n")
@@ -87,19 +87,19 @@ def test_docstring_examples_hold():
 )
 def test_check_says_what_is_right_or_wrong(given, sentence, capsys):
     right = common.check("a", given, EXPECTED, {"the 1 is one too many": EXPECTED + 1})
-    assert said(capsys) == sentence
+    assert printed(capsys) == sentence
     assert right is (sentence == "a: right.")
 
 
 def test_check_handles_square_matrices_and_single_numbers(capsys):
     square = np.array([[1.0, 2.0], [3.0, 4.0]])
     assert not common.check("a", square.T, square)
-    assert said(capsys) == "a: not yet. It looks transposed."
-    assert common.check("a", 1 / 3, 1 / 3) and said(capsys)
+    assert printed(capsys) == "a: not yet. It looks transposed."
+    assert common.check("a", 1 / 3, 1 / 3) and printed(capsys)
     assert not common.check("a", 0.25, 1 / 3)
-    assert "not yet" in said(capsys)
+    assert "not yet" in printed(capsys)
     assert not common.check("a", 1e-12, 0.0)
-    assert said(capsys) == "a: not yet. The number is another one."
+    assert printed(capsys) == "a: not yet. The number is another one."
 
 
 @pytest.mark.parametrize("given", ANYTHING, ids=range(len(ANYTHING)))
@@ -117,7 +117,7 @@ def test_any_answer_gets_a_sentence(given, capsys):
     for check in checks:
         assert check(given) is False
         assert (
-            "not yet" in (sentence := said(capsys))
+            "not yet" in (sentence := printed(capsys))
             or "not answered" in sentence
             or ("it raised" in sentence)
         )
@@ -132,16 +132,16 @@ def test_any_answer_gets_a_sentence_in_tutorials_3_to_5(given, capsys):
     for check in CHECKS:
         for answer in (given, lambda *_: given):
             assert check(answer) is False
-            sentence = said(capsys)
+            sentence = printed(capsys)
             assert any(s in sentence for s in ("not yet. ", "not answered yet.", "it raised"))
 
 
 @pytest.mark.parametrize("check", CHECKS[1:], ids=lambda check: check.__name__)
 def test_an_unanswered_exercise_is_said_to_be_unanswered(check, capsys):
     assert not check(lambda *_: None)
-    assert said(capsys).endswith(": not answered yet.")
+    assert printed(capsys).endswith(": not answered yet.")
     assert not check(np.ones(3))
-    assert said(capsys).endswith("not yet. Give a function.")
+    assert printed(capsys).endswith("not yet. Give a function.")
 
 
 @pytest.mark.parametrize("error", [ValueError("one\ntwo"), RecursionError(), Exception(Hostile())])
@@ -151,9 +151,9 @@ def test_what_a_function_raises_is_reported(error, capsys):
 
     for check in (checks_01.check_pattern, checks_01.check_losses):
         assert not check(raises)
-        assert f"it raised {type(error).__name__} (" in said(capsys)
+        assert f"it raised {type(error).__name__} (" in printed(capsys)
     assert not checks_02.check_squared_relu_backward(lambda: None)
-    assert "it raised TypeError" in said(capsys)
+    assert "it raised TypeError" in printed(capsys)
 
 
 def test_a_function_gets_copies_of_the_arguments(capsys):

@@ -131,8 +131,8 @@ def test_the_parser_agrees_with_jupytext():
     for source in SOURCES:
         text = source.read_text(encoding="utf-8")
         notebook = jupytext.reads(text, fmt="py:percent")
-        theirs = [(cell.cell_type, cell.source.strip("\n")) for cell in notebook.cells]
-        assert build.cells(text) == theirs
+        in_notebook = [(cell.cell_type, cell.source.strip("\n")) for cell in notebook.cells]
+        assert build.cells(text) == in_notebook
 
 
 @pytest.mark.parametrize("page", sorted(TUTORIALS.glob("*.md")), ids=lambda page: page.name)
