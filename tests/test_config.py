@@ -64,7 +64,7 @@ def test_configs_are_frozen_and_take_numpy_integers():
         config.d_mlp = 5
 
 
-def test_options_go_before_file_and_file_before_preset(tmp_path):
+def test_options_override_the_file_and_the_file_the_preset(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('preset = "tiny"\n[train]\nsteps = 7\nseed = 3\n', encoding="utf-8")
     config = Config.build(None, file, {"train": {"seed": 4}})
@@ -72,7 +72,7 @@ def test_options_go_before_file_and_file_before_preset(tmp_path):
     assert config.train.steps == 7  # file
     assert config.model.d_model == PRESETS["tiny"]["model"]["d_model"]  # the file's preset
     assert config.train.batch_size == mr.TrainConfig().batch_size  # small
-    assert Config.build("wide", file).model.d_mlp == 8192  # --preset goes before the file's
+    assert Config.build("wide", file).model.d_mlp == 8192  # --preset overrides the file's
 
 
 def test_a_presets_limit_applies_to_the_default_corpus_only(tmp_path):

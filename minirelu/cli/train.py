@@ -60,7 +60,7 @@ def train(
     """Train a model, watch its hidden units, and write a report.
 
     Without options: a model of preset `small` on the source of Python's standard library, a few
-    minutes on two cores. Options go before the TOML file, and that before the preset.
+    minutes on two cores. Options override the TOML file, and that overrides the preset.
 
     \b
     Examples:
@@ -227,7 +227,7 @@ def _show_results(run: Run) -> None:
     probe = probes_of(run)[-1]
     say(
         f"\nHidden units in use at step {probe['step']}: shares of each layer's units, a batch is "
-        f"{probe['batch_tokens']} tokens;\nmedian used: at which share of a sequence's positions "
+        f"{probe['batch_tokens']} tokens;\nmedian used: at what share of a sequence's positions "
         "the median used unit is on\n"
     )
     columns = ("layer", *(measure.heading or measure.name for measure in report_measures()))

@@ -7,7 +7,7 @@ CAPTIONS: dict[str, str] = {
     "fig2a": "The first steps, close up: the share of hidden units that are on at one token, on "
     "average. An untrained ReLU is on half of the time, so all lines start near 50 % (figure 2a "
     "of the paper).",
-    "fig2b": "Of the units that a sequence uses at all, the one in the middle: at which share of "
+    "fig2b": "Of the units that a sequence uses at all, the one in the middle: at what share of "
     "the sequence's positions is it on? High means that units fire steadily through a text, low "
     "that they respond to single tokens (figure 2b of the paper).",
     "fig3": "Each point is the end of a training with that many hidden units in a layer (figure 3 "

@@ -12,7 +12,7 @@ from minirelu.runs.run import Run, probes_of
 from minirelu.sparsity.measures import must_share
 
 # Settings that leave the course of a training as it is, but for chance or rounding.
-NO_MATTER = (
+IRRELEVANT = (
     "seed",
     "data_seed",
     "compute",
@@ -105,12 +105,12 @@ def groups(runs: Sequence[Run], apart: bool = False) -> list[Group]:
 
 
 def settings_that_matter(run: Run) -> dict[str, Any]:
-    """Settings by their full names, without those of :data:`NO_MATTER`."""
+    """Settings by their full names, without those of :data:`IRRELEVANT`."""
     return {
         f"{section}.{name}": value
         for section, table in run.settings.tables().items()
         for name, value in table.items()
-        if name not in NO_MATTER
+        if name not in IRRELEVANT
     }
 
 

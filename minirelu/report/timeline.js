@@ -1,6 +1,6 @@
 "use strict";
 
-// A unit's timeline: at which share of the probe's tokens it was on, over the steps of training.
+// A unit's timeline: at what share of the probe's tokens it was on, over the steps of training.
 
 const SVG = "http://www.w3.org/2000/svg";
 

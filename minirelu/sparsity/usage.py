@@ -21,7 +21,7 @@ class Usage(NamedTuple):
 
 
 def usage(counts: UnitCounts) -> Usage:
-    """Which share of its units each layer uses, at three scales.
+    """What share of its units each layer uses, at three scales.
 
     * ``per_token``: mean over tokens of (units on at that token) / F
     * ``per_sequence``: mean over sequences of (units on at one position or more) / F

@@ -16,7 +16,7 @@ from minirelu.errors import UserError, nearest, one_line, shown
 FIELDS = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
 
 _REDUCED = dict(n_heads=2, d_model=64, n_ctx=128, d_vocab=1024)
-# Sweeps with a name: what varies, the preset, and settings that go before it.
+# Sweeps with a name: what varies, the preset, and settings that override it.
 NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]]]] = {
     # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute ...
     "fig3": (
