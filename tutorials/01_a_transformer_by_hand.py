@@ -96,7 +96,7 @@ for t in range(T):
 # subject of tutorials 2 and 3: take the next cell on trust. It shows the model sixteen lines at a
 # time, 300 times, and moves every *weight* (a number that training chooses) a little so that the
 # *loss* falls, a number that says how wrong the guesses are. The last lines of the text are kept
-# from it. The last but one is ours: the very last has no next line for its line feed to guess.
+# from it. The second to last is ours: the very last has no next line for its line feed to guess.
 #
 # The words of this table are explained below, each where it is needed. Skip it now, and come back
 # when you meet a letter.
@@ -205,7 +205,7 @@ equal(x1, "blocks.0.ln1.hook_normalized")
 #
 # - a **query** `q`: what am I looking for?
 # - a **key** `k`: what have I got?
-# - a **value** `v`: what do I hand over to who wants it?
+# - a **value** `v`: what do I hand over to those who ask?
 #
 # `H` heads do this side by side, each with `D = C / H` numbers of its own.
 
@@ -227,7 +227,7 @@ for array, name in ((q, "q"), (k, "k"), (v, "v")):
 # it is large if the two vectors point the same way. A sum of `D` products grows with `D`;
 # dividing by `sqrt(D)` keeps its size the same for heads of any width.
 #
-# A position must not look at what comes after it: that is what it is to guess. So those scores
+# A position must not look at what comes after it: that is what it must guess. So those scores
 # become minus infinity.
 
 # %%
@@ -375,10 +375,10 @@ for j in range(F):
 #   the two tokens outside;
 # - unit 11 is on at every opening bracket and every line feed, and hardly ever at a colour.
 #
-# That a detector is so easy to name is luck, and owed to a text with so simple a rule. Look at
+# That a detector is so easy to name is luck, and due to a text with so simple a rule. Look at
 # unit 7: on at some of the tokens in the middle, and no plain word says which.
 #
-# A unit that is on at none of them is *silent on these 8 tokens*. No more than that is known of
+# A unit that is on at none of them is *silent on these 8 tokens*. No more than that is known about
 # it: on another line it may well be on. The cell below counts silent units once for this line and
 # once for the whole text.
 #

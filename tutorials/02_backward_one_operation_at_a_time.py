@@ -2,7 +2,7 @@
 # # 2. Backward, one operation at a time
 #
 # **What you will be able to do.** Derive and write the backward pass of a linear map, ReLU, the
-# loss, layer norm and attention; check each by numbers, so that you *know* it is right; put them
+# loss, layer norm and attention; check each numerically, so that you *know* it is right; put them
 # together to the gradient of a whole Transformer; and find a mistake in somebody else's.
 #
 # **Time.** About 45 minutes of reading, a few seconds of computing.
@@ -35,11 +35,11 @@ np.set_printoptions(precision=3, suppress=True, linewidth=100)
 # ## One rule
 #
 # Take one operation in the middle of a model, `y = f(x)`. The loss depends on `y`, and through it
-# on `x`. Write `dy` for the derivative of the loss by each number of `y`, so `dy` has the shape
-# of `y`. The backward of `f` has one task: **given `dy`, find `dx`**. It need not know what comes
-# after `f`; `dy` says all of that. The **chain rule** gives the answer: every way from a number
-# of `x` to the loss contributes (how `y` changes with `x`) times (how the loss changes with `y`),
-# and the ways add up.
+# on `x`. Write `dy` for the derivative of the loss with respect to each number of `y`, so `dy` has
+# the shape of `y`. The backward of `f` has one task: **given `dy`, find `dx`**. It need not know
+# what comes after `f`; `dy` says all of that. The **chain rule** gives the answer: every way from a
+# number of `x` to the loss contributes (how `y` changes with `x`) times (how the loss changes with
+# `y`), and the ways add up.
 #
 # ## First the check, then the formulas
 #
@@ -107,9 +107,9 @@ assert min(errors[np.float32]) > 1e-5
 
 # %% [markdown]
 # A model's operation gives an array, but a derivative needs one number. So we multiply `y` by a
-# random array `dy` and add up: `f = (y * dy).sum()`. Its derivative by `y` is `dy` by
-# construction. So if we hand this `dy` to our backward, its `dx` must be the numerical gradient
-# of `f`.
+# random array `dy` and add up: `f = (y * dy).sum()`. Its derivative with respect to `y` is `dy` by
+# construction. So if we hand this `dy` to our backward, its `dx` must be the numerical gradient of
+# `f`.
 
 # %%
 
@@ -157,9 +157,9 @@ def linear(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def linear_backward(dy: np.ndarray, x: np.ndarray, W: np.ndarray) -> tuple[np.ndarray, ...]:
-    dx = dy @ W.T  # y = x @ W + b, by x
-    dW = x.T @ dy  # ... by W
-    db = dy.sum(axis=0)  # ... by b
+    dx = dy @ W.T  # y = x @ W + b, with respect to x
+    dW = x.T @ dy  # ... with respect to W
+    db = dy.sum(axis=0)  # ... with respect to b
     return dx, dW, db
 
 
@@ -250,8 +250,9 @@ assert np.all(mine[1][2] == 0) and mine[2][2] == 0 and np.all(mine[3][2] == 0)
 #     loss = -log(exp(logits[target]) / sum of exp(logits))
 #          = log(sum of exp(logits)) - logits[target]
 #
-# The derivative of the first part by `logits[i]` is `exp(logits[i]) / sum of exp(logits)`, which
-# is `p[i]` again. The second part gives -1 for the target, and 0 for all others. So
+# The derivative of the first part with respect to `logits[i]` is `exp(logits[i]) / sum of
+# exp(logits)`, which is `p[i]` again. The second part gives -1 for the target, and 0 for all
+# others. So
 #
 #     dlogits = p - (1 at the target, 0 elsewhere)
 #
@@ -306,7 +307,7 @@ assert np.allclose(dlogits, mr.cross_entropy(logits[None], targets[None])[1][0])
 #     dx[j] = (dnormal[j] - mean(dnormal) - normal[j] * mean(dnormal * normal)) / scale
 #
 # It can be read without the derivation. `normal` does not change if a constant is added to all of
-# `x`, nor (but for `eps`) if `x` grows in proportion. So the gradient must have nothing to say
+# `x`, nor (except for `eps`) if `x` grows in proportion. So the gradient must have nothing to say
 # about these two directions, and the two means take them out.
 
 # %%
@@ -320,9 +321,9 @@ def layernorm(x: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float = 1e-5) ->
 def layernorm_backward(dy, x, w, eps=1e-5):
     scale = np.sqrt(x.var(axis=-1, keepdims=True) + eps)  # (N, 1)
     normal = (x - x.mean(axis=-1, keepdims=True)) / scale  # (N, C)
-    dw = (dy * normal).sum(axis=0)  # y = normal * w + b, by w
-    db = dy.sum(axis=0)  # ... by b
-    dnormal = dy * w  # ... by normal
+    dw = (dy * normal).sum(axis=0)  # y = normal * w + b, with respect to w
+    db = dy.sum(axis=0)  # ... with respect to b
+    dnormal = dy * w  # ... with respect to normal
     by_mean = dnormal.mean(axis=-1, keepdims=True)  # (N, 1)
     by_scale = normal * (dnormal * normal).mean(axis=-1, keepdims=True)  # (N, C)
     return (dnormal - by_mean - by_scale) / scale, dw, db
@@ -360,23 +361,23 @@ assert wrong["x"] > 0.01
 # %% [markdown]
 # ## Attention
 #
-# Queries, keys and values are linear maps, and so is what makes the output of `z`. Those we have.
-# Between them, for one head with `T` positions:
+# Queries, keys and values are linear maps, and so is the step from `z` to the output. We have
+# those. Between them, for one head with `T` positions:
 #
 #     scores  = q @ k.T / sqrt(D), -inf where the key is later
 #     pattern = softmax(scores)
 #     z       = pattern @ v
 #
 # The first and the last are products of two matrices that *both* depend on `x`. So each gives two
-# gradients, by the rules of the linear map. New is the softmax alone. One row of it is `p =
+# gradients, by the rules of the linear map. Only the softmax is new. One row of it is `p =
 # softmax(s)`. If `s[j]` rises, `exp(s[j])` grows in proportion, which gives `p[j]` a derivative
 # of `p[j]`. But the sum below the fraction grows too, so all of them shrink: `p[i]` has `-p[i] *
 # p[j]` on top. Each times `dp[i]`, and summed:
 #
 #     ds[j] = p[j] * (dp[j] - sum over i of p[i] * dp[i])
 #
-# Where the mask made `p[j]` 0, `ds[j]` is exactly 0: nothing leaks from the future, backward
-# either.
+# Where the mask made `p[j]` 0, `ds[j]` is exactly 0: nothing leaks from the future in the
+# backward either.
 
 # %%
 
@@ -422,11 +423,12 @@ def attention_backward(
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     for h, pattern in enumerate(patterns):
         own = slice(h * D, (h + 1) * D)
-        dpattern = dz[:, own] @ v[:, own].T  # z = pattern @ v, by pattern
-        dv[:, own] = pattern.T @ dz[:, own]  # ... by v
+        dpattern = dz[:, own] @ v[:, own].T  # z = pattern @ v, with respect to pattern
+        dv[:, own] = pattern.T @ dz[:, own]  # ... with respect to v
         dscores = softmax_backward(dpattern, pattern)  # pattern = softmax(scores)
-        dq[:, own] = dscores @ k[:, own] / math.sqrt(D)  # scores = q @ k.T / sqrt(D), by q
-        dk[:, own] = dscores.T @ q[:, own] / math.sqrt(D)  # ... by k
+        # scores = q @ k.T / sqrt(D)
+        dq[:, own] = dscores @ k[:, own] / math.sqrt(D)  # with respect to q
+        dk[:, own] = dscores.T @ q[:, own] / math.sqrt(D)  # with respect to k
     dx = np.zeros_like(x)
     for n, d in (("Q", dq), ("K", dk), ("V", dv)):
         part, grads["W_" + n], grads["b_" + n] = linear_backward(d, x, p["W_" + n])
@@ -461,7 +463,7 @@ assert np.abs(grads["b_K"]).max() < 1e-12
 # %% [markdown]
 # ## The whole model
 #
-# All parts are there. Two small ones remain:
+# The large parts are in place. Two small ones remain:
 #
 # - `x = x + something(x)`. The gradient goes both ways and meets again: `dx` gets what it is,
 #   plus what comes back through `something`.
@@ -525,7 +527,7 @@ assert all(np.allclose(mine[name], library[name], atol=1e-12) for name in librar
 print(len(mine), "arrays of gradients, all equal to the library's")
 
 # %% [markdown]
-# Equal to the library is good; but what if both are wrong? So the model is checked by numbers as
+# Equal to the library is good; but what if both are wrong? So the model is checked numerically as
 # well. One central difference for each of its weights would be slow in a larger model. There is a
 # cheaper way: move *all* numbers of one array at once, in a random direction. The loss must
 # change by the gradient's component along it. A mistake anywhere in the array shows.
@@ -567,8 +569,7 @@ assert max(right.values()) < 1e-6
 # ## Somebody else's backward
 #
 # The next function is `attention_backward`, written by somebody in a hurry. One line of it is
-# wrong. Don't read it closely yet. Do what one does with a long program: let the checks say where
-# to look.
+# wrong. Don't read it closely yet. Do as with any long program: let the checks say where to look.
 
 # %%
 
@@ -681,7 +682,7 @@ _ = check_squared_relu_backward(my_squared_relu_backward)
 # - Break one of the functions above, in any way you like, and predict which rows of the picture
 #   turn wrong before you run it.
 # - Find a mistake that no check here would find. (One: `eps` missing in `scale`. The inputs are
-#   so large that it does not show. The library's tests have a case of its own for that.)
+#   so large that it does not show. The library's tests have a separate case for that.)
 # - Read the library's backward in `minirelu/model/transformer.py`: it is the function above, for
 #   `B` sequences at once.
 # - Train with your squared ReLU: put the pair into `minirelu/model/activation_functions.py`, as

@@ -318,10 +318,10 @@ assert math.isclose(mine, 0.1 * train.learning_rate)
 # %% [markdown]
 # ## 6. The loop
 #
-# All parts are there. `settings` describe a small model: two layers of 256 hidden units. Its text
-# is about 1 MB of the source of Python's own standard library. `mr.create_run` reads it, learns a
-# vocabulary of 512 tokens from it, sets some documents aside to test with, and writes it all to a
-# folder, a temporary one here.
+# All parts are in place. `settings` describe a small model: two layers of 256 hidden units. Its
+# text is about 1 MB of the source of Python's own standard library. `mr.create_run` reads it,
+# learns a vocabulary of 512 tokens from it, sets some documents aside to test with, and writes it
+# all to a folder, a temporary one here.
 
 # %%
 temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -393,14 +393,14 @@ print("largest difference:", np.abs(np.subtract(losses[:16], theirs)).max())
 # %% [markdown]
 # ## 7. Has it learned anything?
 #
-# A loss alone says little; it needs baselines, models so simple that one can write them down:
+# A loss alone says little; it needs baselines, models so simple that you can write them down:
 #
 # * **uniform**: all 512 tokens are equally likely. The loss is ln 512 = 6.24 nats.
 # * **unigram**: tokens are as likely as they are frequent in the training text.
 # * **bigram**: a table of which token follows which, counted in the training text.
 #
-# Whoever is below the unigram has learned more than frequencies. Whoever is below the bigram must
-# be looking further back than one token; that needs attention, or something like it.
+# A model below the unigram has learned more than frequencies. One below the bigram must be looking
+# further back than one token; that needs attention, or something like it.
 
 # %%
 baselines = run.corpus["baselines"]
@@ -456,7 +456,7 @@ for temperature in (0.2, 0.8):
 # would need a larger model and much more text.
 #
 # One more look, since it is what this project is about. A ReLU that has not learned anything is on
-# half of the time. Which share of the hidden units is on at a token now?
+# half of the time. What share of the hidden units is on at a token now?
 
 # %%
 names = ["blocks.0.mlp.hook_post", "blocks.1.mlp.hook_post"]

@@ -2,7 +2,7 @@
 # # 4. Making it fast
 #
 # **What you will be able to do.** Write a compiled kernel, count the arithmetic of an MLP, leave
-# out the part of it that is a multiplication with zero, and tell from one picture whether a kernel
+# out the part of it that is a multiplication by zero, and tell from one picture whether a kernel
 # waits for arithmetic or for memory, on your own machine.
 #
 # **Time.** About 30 minutes of reading, 20 seconds of computing; more the first time, when kernels
@@ -10,7 +10,7 @@
 #
 # **You need** the forward and backward of the MLP (tutorials 1 and 2).
 #
-# Times below are measured where you run this, so yours are other ones than those printed here. What
+# Times below are measured where you run this, so yours will differ from those printed here. What
 # is checked is that all ways give the *same numbers*, never how long they took.
 
 # %%
@@ -121,7 +121,7 @@ assert 0.03 < share_on < 0.07
 #
 # The first product, `x @ W_in.T`, finds out who is on; it has to visit every pair. But where unit j
 # is off at token t, `post[t, j]` is exactly 0, and the ReLU lets no gradient through. Each of the
-# other five products multiplies with one of these two zeros. [Why exact zeros make training
+# other five products multiplies by one of these two zeros. [Why exact zeros make training
 # fast](why_sparsity_is_fast.md) goes through them one by one.
 #
 # So list the pairs that are on, and let the five walk that list. Here they all are, in one loop. Of
@@ -167,8 +167,8 @@ assert_equal(list_mlp())
 print("same numbers")
 
 # %% [markdown]
-# Nothing was approximated. The results differ only in the order in which numbers were added. (Fast
-# it need not be yet: this loop runs on one core, and NumPy's products on all.)
+# Nothing was approximated. The results differ only in the order in which numbers were added. (It
+# need not be fast yet: this loop runs on one core, and NumPy's products on all.)
 #
 # minirelu's kernels do the same with more care: blocks of tokens that fit into a core's cache, four
 # pairs at a time, all cores (`kernels/sparse_mlp.py`). Beside them stand dense kernels
@@ -233,9 +233,9 @@ print("the list was slower at", slower, "and faster at", faster)
 #
 # ## 5. The roofline
 #
-# A kernel can be held up by two things: arithmetic, of which a processor can do so much a second,
-# and memory, which can deliver so many bytes a second. Which of the two depends on one number, the
-# **arithmetic intensity**: operations per byte that has to move.
+# A kernel can be held up by two things: arithmetic, of which a processor does only so much a
+# second, and memory, which delivers only so many bytes a second. Which of the two depends on one
+# number, the **arithmetic intensity**: operations per byte that has to move.
 #
 # * AdamW reads and writes seven numbers (28 bytes) for 14 operations: intensity 0.5.
 # * A matrix product uses every number many times over: its intensity is in the tens or hundreds.
@@ -279,8 +279,8 @@ assert 0.03 < left < 0.07 and 0.15 < all_sparse < 0.25
 # ## 6. The whole step
 #
 # A training step is more than its MLPs: attention, layer norms, the loss over the vocabulary. They
-# are kernels too, and stay what they are, whoever is on. `mr.loss_and_grads` takes the route as an
-# argument. The loss and the gradient, all parameters in one vector, agree.
+# are kernels too, and do not depend on which units are on. `mr.loss_and_grads` takes the route as
+# an argument. The loss and the gradient, all parameters in one vector, agree.
 
 # %%
 config = mr.ModelConfig(
@@ -314,7 +314,7 @@ for route, step in steps.items():
 #
 # Worked solutions: `solutions/04_making_it_fast.py`.
 #
-# **Exercise 1.** Which share of the dense arithmetic is left when a share `s` of the pairs is on?
+# **Exercise 1.** What share of the dense arithmetic is left when a share `s` of the pairs is on?
 
 # %%
 
@@ -363,4 +363,4 @@ _ = check_attainable(attainable)
 #   installed.
 # * Take `fast_walk` apart: make two loops of it, one that goes by tokens and one by units, so that
 #   two threads never write to the same row. `kernels/sparse_mlp.py` is the result.
-# * Tutorial 5: the list of who is on is also what there is to see.
+# * Tutorial 5: the list of units that are on is also what you will look at.

@@ -118,8 +118,8 @@ assert (often[L - 1] == 0).mean() > 0.15 > (often[0] == 0).mean()
 # * **per token**: the share of units on at one token, on average. This is what saves arithmetic.
 # * **per sequence**: the share on at one position of a sequence or more. This is what a text needs.
 # * **per batch**: the share on at one token or more of a batch of 8192 tokens. (This is not the
-#   batch of a training step, which here has 8 sequences.) Who is missing here may not be needed at
-#   all.
+#   batch of a training step, which here has 8 sequences.) A unit missing here may not be needed
+#   at all.
 #
 # A unit that is on at a token is on in its sequence, and in its batch. So from one scale to the
 # next the number can only rise. Each is one line. (Our probe is one batch of 8192 tokens.)
@@ -136,7 +136,7 @@ assert (per_token <= per_sequence).all() and (per_sequence <= per_batch).all()
 
 # %% [markdown]
 # The library keeps no activations: it counts, in whole numbers that can be added up over any amount
-# of text (`UnitCounts`). Its measures are functions of those counts. Are they ours?
+# of text (`UnitCounts`). Its measures are functions of those counts. Do they agree with ours?
 
 # %%
 counts = mr.UnitCounts(config)
@@ -360,7 +360,7 @@ _ = check_per_batch(per_batch_of)
 
 # %% [markdown]
 # **Exercise 2.** Reuse within a sequence (Mirzadeh et al. 2023): after the first t tokens of a
-# sequence, which share of the units has not been used yet? Return it for t = 1, 2, ..., T, as the
+# sequence, what share of the units has not been used yet? Return it for t = 1, 2, ..., T, as the
 # mean over sequences. If it levels off high, those units' weights need never be loaded for this
 # text. (`np.logical_or.accumulate` or `np.cumsum` help.)
 
@@ -378,9 +378,9 @@ def unused_after(o: np.ndarray) -> np.ndarray:
 _ = check_unused(unused_after)
 
 # %% [markdown]
-# **Exercise 3.** What does a unit fire on? Write `fires_on`: for each token of the vocabulary, at
-# which share of its occurrences the unit is on; 0 for a token that does not occur. `o_j` is (B, T),
-# one unit of a layer.
+# **Exercise 3.** What does a unit fire on? Write `fires_on`: for each token of the vocabulary, the
+# share of its occurrences at which the unit is on; 0 for a token that does not occur. `o_j` is
+# (B, T), one unit of a layer.
 
 # %%
 
@@ -402,7 +402,7 @@ if check_fires_on(fires_on):
 # %% [markdown]
 # ## What to try next
 #
-# * Another seed: put `"seed": 1` into `"train"` in section 1. Which of the lines stay, which were
+# * Another seed: put `"seed": 1` into `"train"` in section 1. Which lines stay, and which were
 #   chance?
 # * Longer, wider: `minirelu train` runs a larger model for a few minutes and writes all of these
 #   figures, and a list of every unit with what it fires on, into one page.

@@ -24,14 +24,14 @@ SECONDS = 180  # a cell that takes longer hangs
 
 def tutorials(wanted: list[str]) -> list[Path]:
     """Sources of the tutorials with these numbers; of all for none."""
-    found = {path.name[:2]: path for path in sorted(HERE.glob("[0-9][0-9]_*.py"))}
-    numbers = [number.zfill(2) for number in wanted or found]
+    by_number = {path.name[:2]: path for path in sorted(HERE.glob("[0-9][0-9]_*.py"))}
+    numbers = [number.zfill(2) for number in wanted or by_number]
     for number in numbers:
-        if number not in found:
+        if number not in by_number:
             raise UserError(
-                f"there is no tutorial {one_line(number)}; there are {', '.join(found)}"
+                f"there is no tutorial {one_line(number)}; there are {', '.join(by_number)}"
             )
-    return [found[number] for number in numbers]
+    return [by_number[number] for number in numbers]
 
 
 def cells(source: str) -> list[tuple[str, str]]:
@@ -55,8 +55,8 @@ def in_step(source: Path) -> bool:
     notebook = source.with_suffix(".ipynb")
     if not notebook.exists():
         return False
-    theirs = [(c["cell_type"], "".join(c["source"])) for c in read_json(notebook)["cells"]]
-    return theirs == cells(source.read_text(encoding="utf-8"))
+    in_notebook = [(c["cell_type"], "".join(c["source"])) for c in read_json(notebook)["cells"]]
+    return in_notebook == cells(source.read_text(encoding="utf-8"))
 
 
 def execute(source: Path) -> str:

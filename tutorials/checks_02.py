@@ -8,12 +8,12 @@ import numpy as np
 from common import call, check
 
 _HINTS = {
-    "dz": "dz comes before all four, and W_V, which is made of it, is right",
-    "dpattern": "it is made of dz and v alone, and by the rule of the linear map; go one line on",
-    "dv": "dW_V is made of it, and is right",
-    "dq": "it is wrong, but so is dk, and this line is right: look at what both are made of",
-    "dk": "it is wrong, but so is dq, and this line is right: look at what both are made of",
-    "dx": "it is wrong because of what it is made of",
+    "dz": "dz comes before all four, and W_V, which is computed from it, is right",
+    "dpattern": "it comes from dz and v alone, by the rule of the linear map; go one line on",
+    "dv": "dW_V is computed from it, and is right",
+    "dq": "it is wrong, but so is dk, and this line is right: look at what both come from",
+    "dk": "it is wrong, but so is dq, and this line is right: look at what both come from",
+    "dx": "it is wrong because of what it comes from",
     "grads": "which array do the wrong gradients have in common?",
 }
 

@@ -98,10 +98,10 @@ def check_adam_l2(given: Any) -> bool:
     p, g, m = rng.standard_normal((3, 6))
     v = rng.random(6) + 0.5
     step, numbers, decay = 3, (0.01, 0.9, 0.95, 1e-8), 0.3
-    returned, found = call("adam_l2", given, p, g, m, v, step, *numbers, decay)
+    returned, answer = call("adam_l2", given, p, g, m, v, step, *numbers, decay)
     if not returned:
         return False
-    if isinstance(found, np.ndarray) and found.shape == p.shape:
+    if isinstance(answer, np.ndarray) and answer.shape == p.shape:
         print("adam_l2: not yet. Return three arrays: the new p, m and v.")
         return False
 
@@ -110,7 +110,7 @@ def check_adam_l2(given: Any) -> bool:
 
     return check(
         "adam_l2",
-        found,
+        answer,
         wrong(),
         {
             "the decay is decoupled; it should go into the gradient": wrong(decoupled=True),

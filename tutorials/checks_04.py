@@ -79,7 +79,7 @@ def check_dW_in_from_pairs(given: Any) -> bool:
     on[:, 4] = False  # a silent unit: its row must be there, and 0
     t, j = np.nonzero(on)
     d, x = rng.standard_normal(len(t)), rng.standard_normal((N, C))
-    returned, found = call("dW_in_from_pairs", given, t, j, d, x, F)
+    returned, answer = call("dW_in_from_pairs", given, t, j, d, x, F)
     if not returned:
         return False
 
@@ -92,7 +92,7 @@ def check_dW_in_from_pairs(given: Any) -> bool:
     np.add.at(by_token, t, d[:, None] * x[t])
     return check(
         "dW_in_from_pairs",
-        found,
+        answer,
         expected,
         {
             "only the last pair of each unit counts: dW_in[j] += ... adds once for each "

@@ -16,10 +16,10 @@ def _made_up(seed: int) -> np.ndarray:
     return on
 
 
-def _is(found: Any, expected: float) -> bool:
+def _is(answer: Any, expected: float) -> bool:
     """Whether an answer, which may be anything, is this number."""
     try:
-        number = np.asarray(found)
+        number = np.asarray(answer)
         return number.dtype.kind in "buif" and same(number, np.asarray(expected))
     except Exception:  # ragged lists, strings, objects with an __array__ of their own
         return False
@@ -33,14 +33,14 @@ def check_per_batch(given: Any) -> bool:
     o = _made_up(1)
     T = o.shape[1]
     size = 2 * T + 3  # tokens: 2 whole sequences
-    returned, found = call("per_batch_of", given, o, size)
+    returned, answer = call("per_batch_of", given, o, size)
     if not returned:
         return False
 
     def shares(n: int, stop: int) -> list[float]:
         return [o[b : b + n].any(axis=(0, 1)).mean() for b in range(0, stop, n)]
 
-    if _is(found, np.mean(shares(2, 6))):
+    if _is(answer, np.mean(shares(2, 6))):
         for sequences, n in ((6, 2), (7, 7)):
             returned, exact = call("per_batch_of", given, o[:sequences], n * T)
             if not returned:
@@ -54,7 +54,7 @@ def check_per_batch(given: Any) -> bool:
     flat = o.reshape(-1, o.shape[2])
     return check(
         "per_batch_of",
-        found,
+        answer,
         np.mean(shares(2, 6)),
         {
             "you took all sequences as one batch": o.any(axis=(0, 1)).mean(),
@@ -73,14 +73,14 @@ def check_per_batch(given: Any) -> bool:
 def check_unused(given: Any) -> bool:
     """Exercise 2: a function of one layer's (B, T, F)."""
     o = _made_up(2)
-    returned, found = call("unused_after", given, o)
+    returned, answer = call("unused_after", given, o)
     if not returned:
         return False
     used = np.logical_or.accumulate(o, axis=1)
     unused = 1 - used.mean(axis=(0, 2))
     return check(
         "unused_after",
-        found,
+        answer,
         unused,
         {
             "this is what was used, not what was not": 1 - unused,
@@ -105,27 +105,27 @@ def check_fires_on(given: Any) -> bool:
     V = 9
     tokens = rng.integers(0, V - 2, (7, 6))  # the last two do not occur
     o_j = (rng.random(tokens.shape) < 0.3) | (tokens == 4)
-    returned, found = call("fires_on", given, o_j, tokens, V)
+    returned, answer = call("fires_on", given, o_j, tokens, V)
     if not returned:
         return False
-    there = np.bincount(tokens.ravel(), minlength=V)
+    occurrences = np.bincount(tokens.ravel(), minlength=V)
     with_it_on = np.bincount(tokens[o_j], minlength=V)
-    share = with_it_on / np.maximum(there, 1)
+    share = with_it_on / np.maximum(occurrences, 1)
     with np.errstate(invalid="ignore"):
-        not_a_number = with_it_on / there
-    if isinstance(found, np.ndarray) and found.shape == share.shape and found.dtype.kind == "f":
-        missing = ~np.isfinite(found)
-        if missing.any() and np.allclose(found[~missing], share[~missing]):
+        not_a_number = with_it_on / occurrences
+    if isinstance(answer, np.ndarray) and answer.shape == share.shape and answer.dtype.kind == "f":
+        missing = ~np.isfinite(answer)
+        if missing.any() and np.allclose(answer[~missing], share[~missing]):
             print("fires_on: not yet. A token that does not occur should get 0, not 0 / 0.")
             return False
     return check(
         "fires_on",
-        found,
+        answer,
         share,
         {
             "these are numbers of tokens; divide by how often each occurs": with_it_on,
             "you divided by all tokens, not by the occurrences of each": with_it_on / tokens.size,
-            "you divided by how often the unit is on: of what it fires on, which share is this "
+            "you divided by how often the unit is on: of what it fires on, what share is this "
             "token? That is the other way round": with_it_on / with_it_on.sum(),
             "tokens that do not occur are missing at the end; use minlength": share[:-2],
             "tokens that do not occur are NaN; they should be 0": not_a_number,

@@ -143,7 +143,7 @@ def _hint(given: Any, expected: np.ndarray, mistakes: Mapping[str, Any]) -> str:
         )
     right = np.isclose(array, expected, rtol=RTOL, atol=RTOL * np.abs(expected).max(initial=0))
     if expected.size == 1:
-        return "not yet. The number is another one."
+        return "not yet. It is a different number."
     return f"not yet. {right.sum()} of {right.size} numbers are right."
 
 
@@ -157,7 +157,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _common_factor(a: np.ndarray, b: np.ndarray) -> float | None:
-    """The one number that b is to be multiplied with to give a, if there is one."""
+    """The one number that b is to be multiplied by to give a, if there is one."""
     with np.errstate(all="ignore"):
         norm = float((b * b).sum())
         factor = float((a * b).sum()) / norm if norm > 0 else np.nan

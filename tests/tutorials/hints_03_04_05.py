@@ -164,7 +164,7 @@ HINTS = {
         (lambda o, n: o.mean(), "use per token"),
         (lambda o, n: np.mean(batches(o, n, rest=True)), "unfilled rest"),
         (last_dropped, "is left out where the batches fill all sequences exactly"),
-        (one_batch_fails, "The number is another one"),
+        (one_batch_fails, "It is a different number"),
         (cut_anywhere, "within a sequence"),
         (batches, "take their mean"),
         (lambda o, n: 1 - np.mean(batches(o, n)), "silent"),

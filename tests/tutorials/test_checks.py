@@ -99,7 +99,7 @@ def test_check_handles_square_matrices_and_single_numbers(capsys):
     assert not common.check("a", 0.25, 1 / 3)
     assert "not yet" in printed(capsys)
     assert not common.check("a", 1e-12, 0.0)
-    assert printed(capsys) == "a: not yet. The number is another one."
+    assert printed(capsys) == "a: not yet. It is a different number."
 
 
 @pytest.mark.parametrize("given", ANYTHING, ids=range(len(ANYTHING)))

@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from checks_02 import check_squared_relu_backward, check_unembedding_backward, check_wrong_line
 
-# dq and dk, and so W_Q and W_K, are made of dscores; W_V and W_O are not. The line that makes it
-# sums over axis 0, the queries. Each query's softmax is one of its own, over the keys:
+# dq and dk, and so W_Q and W_K, are computed from dscores; W_V and W_O are not. The line that makes
+# it sums over axis 0, the queries. Each query has its own softmax, over the keys:
 #
 #     dscores = pattern * (dpattern - (dpattern * pattern).sum(axis=-1, keepdims=True))
 #
@@ -23,8 +23,8 @@ def my_unembedding_backward(
     dlogits: np.ndarray, x: np.ndarray, W_E: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, V), (N, C) and (V, C) to dx (N, C) and dW_E (V, C)."""
-    dx = dlogits @ W_E  # logits = x @ W_E.T, by x
-    dW_E = dlogits.T @ x  # ... by W_E
+    dx = dlogits @ W_E  # logits = x @ W_E.T, with respect to x
+    dW_E = dlogits.T @ x  # ... with respect to W_E
     return dx, dW_E
 
 

@@ -19,7 +19,7 @@ def arithmetic_left(s: float) -> float:
 
 
 assert check_arithmetic_left(arithmetic_left)
-print(f"at 5 %: {arithmetic_left(0.05):.3f}; with nobody on, a sixth: {arithmetic_left(0):.3f}")
+print(f"at 5 %: {arithmetic_left(0.05):.3f}; with no unit on, a sixth: {arithmetic_left(0):.3f}")
 assert round(arithmetic_left(0.05), 3) == 0.208
 
 
