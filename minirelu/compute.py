@@ -274,7 +274,7 @@ def step_memory(config: ModelConfig, N: int, compute: str = "auto") -> dict[str,
     blocks = n_blocks(N)
     each_thread = max(scratch_size(config.n_ctx, config.d_head), TILE * (BLOCK + C))
     topk = config.act_fn == "topk"
-    if topk:  # all pre-activations of a block, to find the largest among
+    if topk:  # all pre-activations of a block, among which the largest are found
         each_thread = max(each_thread, widest * BLOCK)
     has_slopes = config.act_fn == "gelu" or (topk and compute == "dense")  # beside activations
     return {
