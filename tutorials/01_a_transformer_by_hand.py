@@ -22,7 +22,7 @@ import numpy as np
 from checks_01 import check_losses, check_pattern, check_share_on
 from common import show
 from matplotlib.figure import Figure
-from minirelu.training.adam import adam_step
+from minirelu.training.optimizers import adam_step
 
 import minirelu as mr
 from minirelu.text.tokenizer import Tokenizer

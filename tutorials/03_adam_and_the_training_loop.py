@@ -24,7 +24,7 @@ from common import show
 from matplotlib.figure import Figure
 
 import minirelu as mr
-from minirelu.kernels.adam import global_norm
+from minirelu.training.optimizers import global_norm
 from minirelu.text.batches import batch
 from minirelu.training import optimizers, schedule
 
