@@ -132,7 +132,10 @@ class ZeroUpdate(Intervention):
             state.params[name][units] = rows
 
 
-INTERVENTIONS: dict[str, type[Intervention]] = {"freeze": Freeze, "zero_update": ZeroUpdate}
+INTERVENTIONS: dict[str, type[Intervention]] = {
+    "freeze": Freeze,
+    "zero_update": ZeroUpdate,
+}
 
 
 def parse_interventions(texts: Sequence[str]) -> list[Intervention]:
