@@ -22,10 +22,10 @@ import numpy as np
 from checks_01 import check_losses, check_pattern, check_share_on
 from common import show
 from matplotlib.figure import Figure
-from minirelu.training.optimizers import adam_step
 
 import minirelu as mr
 from minirelu.text.tokenizer import Tokenizer
+from minirelu.training.optimizers import adam_step
 
 np.set_printoptions(precision=2, suppress=True, linewidth=100)
 

@@ -24,9 +24,9 @@ from common import show
 from matplotlib.figure import Figure
 
 import minirelu as mr
-from minirelu.training.optimizers import global_norm
 from minirelu.text.batches import batch
 from minirelu.training import optimizers, schedule
+from minirelu.training.optimizers import global_norm
 
 # %% [markdown]
 # ## 1. Why not simply follow the gradient?
