@@ -28,6 +28,7 @@ from minirelu.sparsity.measures import what_on_means
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
     from minirelu.runs.run import Run
 
@@ -143,16 +144,22 @@ def draw_panels(data: Data) -> Figure:
         figure.suptitle(data["title"], x=0.01, ha="left", fontsize=12)
     if alike:
         figure.supylabel(panels[0]["y"]["label"], fontsize=11)
-    _legend(figure, panels, below=columns > 1)
-    write_notes(figure, data["notes"])
+    legend = _legend(figure, panels, below=columns > 1)
+    if legend and columns > 1:  # both are at the foot: as one, they do not overlap
+        legend.set_title(_wrapped(data["notes"]), prop={"size": 9})
+    else:
+        write_notes(figure, data["notes"])
     return figure
 
 
 def write_notes(figure: Figure, notes: list[str]) -> None:
     """Write remarks at the foot of a figure."""
     if notes:
-        text = "\n".join(textwrap.wrap(" ".join(notes), 100))
-        figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color=INK)
+        figure.supxlabel(_wrapped(notes), x=0.01, ha="left", fontsize=9, color=INK)
+
+
+def _wrapped(notes: list[str]) -> str:
+    return "\n".join(textwrap.wrap(" ".join(notes), 100))
 
 
 def _draw_line(axes: Axes, each: Data) -> None:
@@ -203,7 +210,7 @@ def _x_axis(axes: Axes, what: Data, top: bool, bottom: bool, narrow: bool) -> No
     axes.tick_params(labelbottom=bottom)
 
 
-def _legend(figure: Figure, panels: list[Data], below: bool) -> None:
+def _legend(figure: Figure, panels: list[Data], below: bool) -> Legend | None:
     """Colours stand for layers, looks for series; each is named once."""
     from matplotlib.lines import Line2D
 
@@ -221,4 +228,5 @@ def _legend(figure: Figure, panels: list[Data], below: bool) -> None:
     if entries:
         columns = min(len(entries), 4) if below else 1
         where: Any = "outside lower center" if below else "outside right center"
-        figure.legend(handles=entries, loc=where, frameon=False, ncols=columns)
+        return figure.legend(handles=entries, loc=where, frameon=False, ncols=columns)
+    return None

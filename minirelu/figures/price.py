@@ -29,7 +29,9 @@ def price(runs: Sequence[Run]) -> Data:
     section, _, setting = vary[0].partition(".")
     together = groups(runs)
     values = [getattr(getattr(g.runs[0].settings, section), setting) for g in together]
-    if all(isinstance(value, (int, float)) for value in values):  # else as the runs come
+    look = "points"  # of values without an order, as the runs come
+    if all(isinstance(value, (int, float)) for value in values):
+        look = "run 0"
         order = sorted(range(len(values)), key=values.__getitem__)
         together, values = [together[i] for i in order], [f"{values[i]:g}" for i in order]
     ticks = [[i, str(value)] for i, value in enumerate(values)]
@@ -39,7 +41,7 @@ def price(runs: Sequence[Run]) -> Data:
     def of_all(value, layer: tuple[int, int] | None = None) -> Data:
         spread = [mean_and_range([value(run) for run in group.runs]) for group in together]
         mean, low, high = zip(*spread, strict=True)
-        return line(range(len(together)), mean, layer, band=(low, high))
+        return line(range(len(together)), mean, layer, look, band=(low, high))
 
     def by_layer(value) -> list[Data]:
         return [of_all(lambda run, l=l: value(run, l), (l, L)) for l in range(L)]

@@ -45,6 +45,7 @@ LOOKS: dict[str, dict[str, Any]] = {
         )
     },
     "curve": {"linestyle": "-"},
+    "points": {"linestyle": "none", "marker": "o"},
     "null": {"linestyle": "--", "linewidth": 1.4},
     "second null": {"linestyle": ":", "linewidth": 1.6},
     "thin": {"linestyle": "-", "linewidth": 0.9},
