@@ -146,7 +146,8 @@ def draw_panels(data: Data) -> Figure:
         figure.supylabel(panels[0]["y"]["label"], fontsize=11)
     legend = _legend(figure, panels, below=columns > 1)
     if legend and columns > 1:  # both are at the foot: as one, they do not overlap
-        legend.set_title(_wrapped(data["notes"]), prop={"size": 9})
+        legend.set_title(_wrapped(data["notes"]))
+        legend.get_title().set_fontsize(9)
     else:
         write_notes(figure, data["notes"])
     return figure
