@@ -9,7 +9,8 @@ from typing import Any
 
 import jinja2
 
-from minirelu.config import TrainConfig
+from minirelu.compute import by_reference
+from minirelu.config import Config
 from minirelu.errors import printable
 from minirelu.figures import FIGURES, draw_all
 from minirelu.generation import generate
@@ -133,16 +134,20 @@ def run_facts(run: Run) -> dict[str, str]:
         "training": f"{train.steps} steps of {train.batch_size * model.n_ctx:,} tokens; peak "
         f"learning rate {train.learning_rate:g}, {train.warmup_steps} steps of warm-up, "
         f"{train.schedule}; {train.optimizer}, weight decay {train.weight_decay:g}; seed "
-        f"{train.seed}{_extras(train)}",
+        f"{train.seed}{_extras(run.settings)}",
     }
 
 
-def _extras(train: TrainConfig) -> str:
+def _extras(settings: Config) -> str:
     """What most trainings do without, where this one does not."""
+    train = settings.train
     extras = [f"; batches by seed {train.data_seed}"] if train.data_seed >= 0 else []
     extras += [f"; l1 {train.l1:g}"] if train.l1 else []
     extras += [f"; {printable(text)}" for text in train.intervene]
-    extras += [f"; computed by {train.compute}"] if train.compute != "auto" else []
+    if by_reference(train.compute, settings.model):
+        extras.append("; computed by the reference")
+    elif train.compute != "auto":
+        extras.append(f"; computed by {train.compute} kernels")
     return "".join(extras)
 
 
