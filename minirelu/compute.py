@@ -245,8 +245,15 @@ def update(
 
 
 def refuse_disagreement(config: ModelConfig) -> None:
-    """Raise if kernels would compute this model, and differ from the reference."""
-    if not by_reference("auto", config):
+    """Raise if kernels and reference differ in what this model needs.
+
+    Of an activation function without kernels: if its gradient is not that of its forward.
+    """
+    if by_reference("auto", config):
+        from minirelu.check import gradients
+
+        gradients.refuse_wrong_gradient(config.act_fn)
+    else:
         from minirelu.check import kernels
 
         kernels.refuse_disagreement(config)

@@ -57,11 +57,15 @@ def shown(path: object) -> str:
     return printable(str(path)).replace("\n", "\\n")
 
 
+def program() -> str:
+    """The name by which the user called this program: ``bin/minirelu`` says its own."""
+    return os.environ.get("MINIRELU_COMMAND", "minirelu")
+
+
 def command(what: str, path: object) -> str:
     """A command to copy, under the name by which the user called this program.
 
     >>> command("sample", "my run").endswith("minirelu sample 'my run'")
     True
     """
-    program = os.environ.get("MINIRELU_COMMAND", "minirelu")  # set by bin/minirelu
-    return f"{program} {what} {shlex.quote(shown(path))}"
+    return f"{program()} {what} {shlex.quote(shown(path))}"

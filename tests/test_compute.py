@@ -19,8 +19,10 @@ from helpers import ODD, quick_settings, random_params, random_tokens
 import minirelu as mr
 from minirelu.compute import by_reference
 from minirelu.errors import UserError
+from minirelu.model.activation_functions import act_fn_names
 from minirelu.runs.prepare import create_run
 from minirelu.sparsity.drift import drift
+from minirelu.training.optimizers import OPTIMIZERS
 
 ROOT = Path(mr.__file__).parent
 REFERENCE = [f"model.{f.stem}" for f in sorted((ROOT / "model").glob("*.py"))]
@@ -28,14 +30,12 @@ REFERENCE += ["training.optimizers", "training.schedule", "generation"]
 
 # Settings that a function needs to be called at all.
 NEEDS: dict[str, dict[str, object]] = {
-    **{f"{n}_{way}": {"act_fn": n} for n in ("relu2", "leaky_relu", "gelu", "topk")
-       for way in ("forward", "backward")},
+    **{f"{n}_{way}": {"act_fn": n} for n in act_fn_names() for way in ("forward", "backward")},
+    **{row.step.__name__: {"optimizer": name} for name, row in OPTIMIZERS.items()},
     "_normal_cdf": {"act_fn": "gelu"},
     "_largest": {"act_fn": "topk"},
     "l1_penalty": {"l1": 0.01},
     "l1_backward": {"l1": 0.01},
-    "sgd_step": {"optimizer": "sgd"},
-    "momentum_step": {"optimizer": "sgd_momentum"},
 }  # fmt: skip
 # What computes no number of a training: names, checks, declarations; and who sees it instead.
 NO_NUMBERS = {
@@ -161,9 +161,7 @@ def test_a_wrong_reference_function_changes_a_reference_training(
     function = getattr(importlib.import_module(f"minirelu.{module}"), name)
     patches = everywhere(function, wrong(function))
     if module == "training.optimizers" and name.endswith("_step"):
-        from minirelu.training.optimizers import OPTIMIZERS
-
-        row = {"adam_step": "adamw", "sgd_step": "sgd", "momentum_step": "sgd_momentum"}[name]
+        row = str(settings["optimizer"])
         changed = OPTIMIZERS[row]._replace(step=wrong(function))
         patches.append(mock.patch.dict(OPTIMIZERS, {row: changed}))
     for patch in patches:
@@ -231,8 +229,8 @@ def test_a_new_activation_function_needs_only_its_two_functions(short_text, tmp_
 
     source = (
         "import numpy as np\n"
-        "def softplus_forward(pre):\n    return np.logaddexp(pre, 0)\n"
-        "def softplus_backward(dpost, pre):\n    return dpost / (1 + np.exp(-pre))\n"
+        "def smooth_forward(pre):\n    return np.logaddexp(pre, 0)\n"
+        "def smooth_backward(dpost, pre):\n    return dpost / (1 + np.exp(-pre))\n"
     )
     package = tmp_path / "minirelu"
     import shutil
@@ -242,13 +240,13 @@ def test_a_new_activation_function_needs_only_its_two_functions(short_text, tmp_
     text = file.read_text(encoding="utf-8")
     pair = source.split("\n", 1)[1]
     file.write_text(text.replace("# --- All of them", f"{pair}\n\n# --- All of them"), "utf-8")
-    assert "softplus" not in home.act_fn_names()
+    assert "smooth" not in home.act_fn_names()
     code = f"""
 from minirelu.check.gradients import gradient_rows
-rows = list(gradient_rows(["softplus"]))
+rows = list(gradient_rows(["smooth"]))
 assert rows and all(row.fine for row in rows), rows
 from minirelu.cli.main import cli
-cli.main("train --preset tiny --steps 4 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --act-fn softplus "
+cli.main("train --preset tiny --steps 4 --d-mlp 16 --n-ctx 16 --probe-tokens 64 --act-fn smooth "
          "--out run --corpus".split() + [{str(short_text)!r}], standalone_mode=False)
 child = "train --from run --at 4 --steps 6 --act-fn relu --compute reference --out child"
 cli.main(child.split(), standalone_mode=False)
@@ -258,4 +256,4 @@ cli.main(child.split(), standalone_mode=False)
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "softplus" in (tmp_path / "run" / "config.toml").read_text("utf-8")
+    assert "smooth" in (tmp_path / "run" / "config.toml").read_text("utf-8")

@@ -46,9 +46,8 @@ def copy(tmp_path_factory) -> Path:
     kind, row = blocks("An intervention")
     insert("training/interventions.py", "INTERVENTIONS: dict", f"{kind}\n\n")
     insert("training/interventions.py", "}\n\n\ndef parse_interventions", row)
-    figure, rows = blocks("A figure")
+    figure, kind, caption = blocks("A figure")
     (package / "figures" / "silent.py").write_text(figure, encoding="utf-8")
-    kind, caption = rows.splitlines(keepends=True)
     insert("figures/__init__.py", "KINDS: dict", "from minirelu.figures import silent\n\n")
     insert("figures/__init__.py", '    "drift": Kind(', kind)
     insert("figures/captions.py", '    "drift": ', caption)
@@ -82,3 +81,35 @@ cli.main(["sparsity", "run", "--json", "run.json"], standalone_mode=False)
     assert "always_on" in (copy / "run.json").read_text(encoding="utf-8")
     assert (copy / "run" / "figures" / "silent.png").exists()
     assert "silent" in (copy / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_untying_the_unembedding_works_as_written(tmp_path):
+    package = tmp_path / "minirelu"
+    shutil.copytree(ROOT, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shape, in_forward, in_backward, in_cached = blocks("Untie the unembedding")
+
+    def replace(file: str, before: str, after: str) -> None:
+        text = (package / file).read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{before!r} in {file}"
+        (package / file).write_text(text.replace(before, after), encoding="utf-8")
+
+    line = "    if not config.bias:\n"
+    replace("model/parameters.py", line, shape + line)
+    tied = 'unembedding_forward(normalized, params["embed.W_E"])  # (B, T, V)\n'
+    replace("model/transformer.py", f"    logits = {tied}", in_forward)
+    text = (package / "model" / "transformer.py").read_text(encoding="utf-8")
+    start = text.index("    # logits = layernorm(x) @ W_E.T\n")
+    end = text.index('    store("embed.W_E", dW_E)\n') + len('    store("embed.W_E", dW_E)\n')
+    replace("model/transformer.py", text[start:end], in_backward)
+    cached = 'unembedding_forward(norm(params, "ln_final", x, config), params["embed.W_E"])\n'
+    replace("generation.py", f"    return {cached}", in_cached)
+    code = (
+        "from minirelu.check.gradients import cache_rows, gradient_rows, random_model\n"
+        "rows = [*gradient_rows(['relu']), *cache_rows()]\n"
+        "assert 'unembed.W_U' in random_model()[1] and all(row.fine for row in rows), rows\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

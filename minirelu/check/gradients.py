@@ -14,6 +14,7 @@ import numpy as np
 
 from minirelu.check.rows import Row, relative_error
 from minirelu.config import ModelConfig
+from minirelu.errors import UserError
 from minirelu.generation import Cache, forward_cached
 from minirelu.model.activation_functions import act_fn_names, act_fn_settings, activation_function
 from minirelu.model.activations import mlp_names
@@ -177,6 +178,24 @@ def _mlp(rng: np.random.Generator, name: str) -> Iterator[Row]:
     variables = {"x": x, "W_in": W_in, "b_in": b_in, "W_out": W_out, "b_out": b_out}
     pairs = {n: (v, g) for (n, v), g in zip(variables.items(), grads, strict=True)}
     yield from _rows(f"mlp with {name} and l1", "model/mlp.py", g, pairs)
+
+
+def refuse_wrong_gradient(act_fn: str) -> None:
+    """Raise if the backward of an activation function is not that of its forward.
+
+    Raises
+    ------
+    UserError
+        it is not, perhaps on purpose.
+    """
+    for row in _mlp(np.random.default_rng(1), act_fn):
+        if not row.fine:
+            raise UserError(
+                f"the backward of {act_fn} is not that of its forward: {row.operation}, "
+                f"{row.tensor}, relative error {row.error:.1e} where {row.limit:.0e} is allowed "
+                f"(look at {row.look_at}); an explicit --compute reference trains with it all the "
+                "same; minirelu check shows all"
+            )
 
 
 def _cross_entropy(rng: np.random.Generator) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from minirelu.cli.say import say
+from minirelu.errors import program
 
 
 @click.command(short_help="Compare gradients with differences, kernels with the reference.")
@@ -58,6 +59,6 @@ def check(show_all: bool, json_file: str | None) -> None:
             f"\n{len(wrong)} of {len(rows)} comparisons differ, first {first.operation}: ", nl=False
         )
         say(f"{first.tensor}\nlook at  {first.look_at}")
-        say("next     minirelu train --compute reference  trains with model/ as it is")
+        say(f"next     {program()} train --compute reference  trains with model/ as it is")
         raise SystemExit(1)
     say(f"\nall {len(rows)} comparisons agree")

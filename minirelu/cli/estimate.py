@@ -18,6 +18,7 @@ from minirelu.cli.options import (
 )
 from minirelu.cli.say import say
 from minirelu.config import Config
+from minirelu.errors import program
 
 if TYPE_CHECKING:
     from minirelu.estimate import StepTime
@@ -86,7 +87,7 @@ def estimate(
         with explained(f"writing {json_file}"):
             write_text(Path(json_file), json.dumps(numbers, indent=1))
         say(f"numbers     {json_file}")
-    say("next        minirelu train, with the same options")
+    say(f"next        {program()} train, with the same options")
 
 
 def memory_text(settings: Config) -> str:

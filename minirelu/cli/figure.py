@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from minirelu.cli.say import say
+from minirelu.errors import program
 
 
 @click.command()
@@ -45,7 +46,7 @@ def figure(
     if name is None or list_them:
         for each, kind in KINDS.items():
             say(f"{each:14}{kind.what}  [{kind.takes}]")
-        say("next          minirelu figure fig1 RUN")
+        say(f"next          {program()} figure fig1 RUN")
         return
     kind = kind_of(name)
 

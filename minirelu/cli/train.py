@@ -126,10 +126,20 @@ def _branch(parent: str, at: int, out: str | None, options: dict[str, dict[str, 
     for section, given in options.items():
         tables[section].update(given)
     settings = Config.from_tables(tables)
+    _check_code(settings, options)
     child = branch(run, at, settings, out or free_folder(f"{run.name}-at-{at}"))
     changed = "; ".join(settings.differences(run.settings)) or "nothing changed: the same bits"
     say(f"{'branch':9} of {run.folder} at step {at}; {changed}")
     return child
+
+
+def _check_code(settings: Config, options: dict[str, Any]) -> None:
+    """Refuse code that does not agree with itself before there is a folder."""
+    from minirelu.compute import by_reference, refuse_disagreement
+
+    by_reference(settings.train.compute, settings.model)  # raises where it cannot be computed so
+    if settings.train.compute == "auto" and "compute" not in options["train"]:
+        refuse_disagreement(settings.model)
 
 
 def _prepare(
@@ -138,11 +148,13 @@ def _prepare(
     """Make the folder of a new run."""
     from tqdm import tqdm
 
-    from minirelu.runs.prepare import create_run, free_folder
+    from minirelu.runs.prepare import create_run, free_folder, refuse_taken
 
     settings = Config.build(preset, config_file, options)
     name = preset or (Path(config_file).stem if config_file else "small")
     folder = Path(out) if out else free_folder(name)
+    refuse_taken(folder)
+    _check_code(settings, options)
     # disable=None: no bar where the output is not a terminal
     with tqdm(desc="reading", unit="B", unit_scale=True, leave=False, disable=None) as bar:
 

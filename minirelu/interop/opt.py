@@ -42,7 +42,7 @@ def opt_name(name: str) -> str:
     kind = "bias" if is_bias(name) else "weight"
     if home == "ln_final":
         return f"final_layer_norm.{kind}"
-    _, l, part = home.split(".")
+    _, l, part = home.split(".") if home.count(".") == 2 else ("", "", home)
     module = {
         ("ln1", ""): "self_attn_layer_norm",
         ("ln2", ""): "final_layer_norm",
@@ -52,7 +52,9 @@ def opt_name(name: str) -> str:
         ("attn", "O"): "self_attn.out_proj",
         ("mlp", "in"): "fc1",
         ("mlp", "out"): "fc2",
-    }[part, last.partition("_")[2]]
+    }.get((part, last.partition("_")[2]))
+    if module is None:
+        raise UserError(f"OPT lacks a tensor for {name!r}; this model cannot be written as OPT")
     return f"layers.{l}.{module}.{kind}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import check_fails_plainly, command
+from helpers import check_fails_plainly, command, new_run
 
 import minirelu as mr
 from minirelu.check.gradients import cache_rows, gradient_rows
 from minirelu.check.kernels import kernel_rows
+from minirelu.compute import refuse_disagreement
+from minirelu.errors import UserError
 
 ROOT = Path(mr.__file__).parent
 
@@ -78,6 +81,26 @@ def test_a_planted_bug_is_named_and_trained_only_when_asked_for(bug, text_file, 
     settings = "--preset tiny --steps 2 --probe-tokens 64 --corpus".split()
     refused = in_copy("train", *settings, text_file, "--out", "refused")
     check_fails_plainly(refused, in_refusal, "--compute reference", file.split("/")[1])
+    assert not (tmp_path / "refused").exists()
     if bug == "model":
         assert in_copy("train", *settings, text_file, "--compute", "auto").returncode == 0
         assert in_copy("train", *settings, text_file, "--compute", "reference").returncode == 0
+
+
+def test_a_wrong_gradient_of_an_activation_function_without_kernels_is_refused(
+    text_file, tmp_path, monkeypatch
+):
+    from minirelu.model import activation_functions as home
+
+    def cube_forward(pre):
+        return pre**3
+
+    monkeypatch.setattr(home, "cube_forward", cube_forward, raising=False)
+    monkeypatch.setattr(home, "cube_backward", lambda dpost, pre: dpost * pre**2, raising=False)
+    run = new_run(tmp_path, text_file, steps=1)
+    config = dataclasses.replace(run.config)
+    object.__setattr__(config, "act_fn", "cube")  # a choice that was made when config was imported
+    with pytest.raises(UserError, match="backward of cube is not that of its forward: cube, dpre"):
+        refuse_disagreement(config)
+    monkeypatch.setattr(home, "cube_backward", lambda dpost, pre: dpost * 3 * pre**2)
+    refuse_disagreement(config)

@@ -145,7 +145,7 @@ def test_a_figure_lacking_its_data_is_replaced_by_a_sentence(finished_run, tmp_p
     monkeypatch.setattr(style, "not_drawn", lambda why: reasons.append(why) or not_drawn(why))
     pictures = draw_all(run, tmp_path)
     assert list(pictures) == list(FIGURES) and all(p.is_file() for p in pictures.values())
-    assert [why.split()[0] for why in reasons] == ["fan", "frequencies", "rarefaction", "reuse"]
+    assert {"fan", "frequencies", "rarefaction", "reuse"} <= {why.split()[0] for why in reasons}
     assert all("is left out: cannot read" in why for why in reasons)
 
 

@@ -35,7 +35,7 @@ from minirelu.sweeps.folder import table as sweep_table
 from minirelu.sweeps.sweep import Point
 
 
-def always_on(counts: mr.UnitCounts) -> np.ndarray:
+def on_throughout(counts: mr.UnitCounts) -> np.ndarray:
     return np.array([np.mean(on == counts.n_tokens) for on in counts.tokens_on])
 
 
@@ -47,7 +47,9 @@ def most_on(counts: mr.UnitCounts) -> np.ndarray:
 def two_more(monkeypatch):
     """Add a share and a number of units to the table."""
     for row in (
-        Measure("always_on", "units always on", OF_UNITS, always_on, ("tokens",), True, True),
+        Measure(
+            "on_throughout", "units always on", OF_UNITS, on_throughout, ("tokens",), True, True
+        ),
         Measure("most_on", "most tokens of a unit", UNITS, most_on, (), True, True, "most"),
     ):
         monkeypatch.setitem(MEASURES, row.name, row)
@@ -57,7 +59,7 @@ def two_more(monkeypatch):
 def old_run(finished_run, tmp_path) -> mr.Run:
     """A run without the two."""
     run = mr.Run.open(shutil.copytree(finished_run.folder, tmp_path / "old"))
-    assert not {"always_on", "most_on"} & set(run.probes()[-1])
+    assert not {"on_throughout", "most_on"} & set(run.probes()[-1])
     return run
 
 
@@ -75,16 +77,16 @@ def titles(run: mr.Run) -> list[str]:
 
 def test_one_row_puts_a_measure_everywhere(new_run, tmp_path, monkeypatch):
     counts, record = new_run.counts(12), new_run.probes()[-1]
-    assert record["always_on"] == always_on(counts).tolist()
+    assert record["on_throughout"] == on_throughout(counts).tolist()
     assert record["most_on"] == most_on(counts).tolist() and max(record["most_on"]) > 1
 
     assert titles(new_run)[-1] == "units always on: share of the layer's units"  # not most_on
     last = layer_rows(record)[1]
-    assert last["always_on"].endswith(" %") and last["most_on"] == str(record["most_on"][1])
+    assert last["on_throughout"].endswith(" %") and last["most_on"] == str(record["most_on"][1])
     page = write_report(new_run).read_text(encoding="utf-8")
     assert "<th>units always on</th>" in page and "most tokens of a unit: units." in page
     text = "\n".join(table(compare([new_run, new_run])))
-    for line in ("always_on: units always on, %", "most_on: most tokens of a unit, units"):
+    for line in ("on_throughout: units always on, %", "most_on: most tokens of a unit, units"):
         assert line in text
 
     monkeypatch.chdir(tmp_path)
@@ -94,14 +96,14 @@ def test_one_row_puts_a_measure_everywhere(new_run, tmp_path, monkeypatch):
     actual = json.loads(Path("x.json").read_text(encoding="utf-8"))["measures"]
     with open("x.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
-    for name in ("always_on", "most_on"):
+    for name in ("on_throughout", "most_on"):
         assert [float(row[name]) for row in rows] == actual[name]
 
 
 def test_run_made_before_a_measure_is_readable(two_more, old_run):
     record = old_run.probes()[-1]
-    assert measured(record, "always_on", 2) == [None, None]
-    assert [row["always_on"] for row in layer_rows(record)] == ["-", "-"]
+    assert measured(record, "on_throughout", 2) == [None, None]
+    assert [row["on_throughout"] for row in layer_rows(record)] == ["-", "-"]
     assert layer_rows(record)[0]["per_token"] != "-"
     assert len(titles(old_run)) == 4  # no map of what was not measured
     assert "<td>-</td>" in write_report(old_run).read_text(encoding="utf-8")
@@ -111,26 +113,26 @@ def test_run_made_before_a_measure_is_readable(two_more, old_run):
 
 def test_runs_with_and_without_a_measure_can_be_compared(new_run, old_run):
     result = compare([old_run, new_run])
-    rows, record = result["measures"]["always_on"], new_run.probes()[-1]
-    assert rows["layer 1"]["values"] == [None, record["always_on"][1]]
+    rows, record = result["measures"]["on_throughout"], new_run.probes()[-1]
+    assert rows["layer 1"]["values"] == [None, record["on_throughout"][1]]
     lines = table(result)
-    at = lines.index("always_on: units always on, %")
-    assert lines[at + 2].split()[2:] == ["-", f"{100 * record['always_on'][0]:.1f}", "-"]
+    at = lines.index("on_throughout: units always on, %")
+    assert lines[at + 2].split()[2:] == ["-", f"{100 * record['on_throughout'][0]:.1f}", "-"]
     assert "A  old, step 12" in heading(result)
     none = compare([old_run, old_run])
-    assert "always_on" not in none["measures"] and "per_token" in none["measures"]
+    assert "on_throughout" not in none["measures"] and "per_token" in none["measures"]
 
     points = [(Point("", {}, run.settings), run) for run in (old_run, new_run)]
-    shares = [row["always_on"] for row in sweep_table(points)]
-    assert shares == [None, None, *record["always_on"]]
+    shares = [row["on_throughout"] for row in sweep_table(points)]
+    assert shares == [None, None, *record["on_throughout"]]
 
 
 def test_probes_lacking_a_measure_are_a_gap_in_the_heat_map(two_more, finished_run, tmp_path):
-    probes = [{"step": 0}, {"step": 12, "always_on": [0.25, 0.75]}]
+    probes = [{"step": 0}, {"step": 12, "on_throughout": [0.25, 0.75]}]
     run = made_run(tmp_path / "mixed", finished_run, probes)
     file = run.folder / "metrics.jsonl"
     first, last = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    del first["always_on"]
+    del first["on_throughout"]
     file.write_text(json.dumps(first) + "\n" + json.dumps(last) + "\n", encoding="utf-8")
     data = KINDS["heatmap"].data([run])
     assert data["panels"][-1]["z"] == [[None, 0.25], [None, 0.75]]
@@ -140,10 +142,10 @@ def test_probes_lacking_a_measure_are_a_gap_in_the_heat_map(two_more, finished_r
 @pytest.mark.parametrize(
     "name, values",
     [
-        ("always_on", [0.5]),  # a layer short
-        ("always_on", [0.5, 1.5]),  # no share
-        ("always_on", 0.5),
-        ("always_on", None),
+        ("on_throughout", [0.5]),  # a layer short
+        ("on_throughout", [0.5, 1.5]),  # no share
+        ("on_throughout", 0.5),
+        ("on_throughout", None),
         ("most_on", [1, "2"]),
         ("most_on", [1, float("inf")]),
         ("per_token", [0.5, float("nan")]),
@@ -162,10 +164,8 @@ def test_probe_and_command_use_the_same_names(finished_run):
     record = finished_run.probes()[-1]
     actual = summary(finished_run.counts(record["step"]))
     names = [measure.name for measure in probe_measures()]
-    assert names == [
-        *("per_token", "per_sequence", "per_batch"),
-        *("median_in_sequence_used", "median_in_sequence_all"),
-    ]
+    medians = {"median_in_sequence_used", "median_in_sequence_all"}
+    assert {"per_token", "per_sequence", "per_batch", *medians} <= set(names)
     assert {name: record[name] for name in names} == {name: actual[name] for name in names}
     assert not any(name.startswith("p50_") for name in actual)
 
@@ -193,10 +193,10 @@ def test_what_runs_must_share_comes_from_the_table(two_more, finished_run, tmp_p
     a = made_run(tmp_path / "a", finished_run, [{"step": 0}])
     b = made_run(tmp_path / "b", finished_run, [{"step": 0, "probe_tokens": 512}])
     with pytest.raises(
-        ValueError, match="always_on cannot be compared between runs with probes of"
+        ValueError, match="on_throughout cannot be compared between runs with probes of"
     ):
-        check_comparable([a, b], "always_on")
+        check_comparable([a, b], "on_throughout")
     assert check_comparable([a, b], "most_on") == ["Not alike: probes of different size."]
     result = compare([a, b])
-    assert "most_on" in result["measures"] and "always_on" not in result["measures"]
+    assert "most_on" in result["measures"] and "on_throughout" not in result["measures"]
     assert facts(a)["on_means"] == "exactly non-zero"

@@ -89,7 +89,7 @@ def test_on_step_is_called_before_and_after_the_update(text_file, tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("freze params=embed.*", "no intervention 'freze'; there are freeze, zero_update (did you"),
+        ("freze params=embed.*", "no intervention 'freze'; there are freeze, "),
         ("freeze parms=embed.*", "freeze has no setting 'parms'; it has"),
         ("freeze first=x", "first=x is not of type int"),
         ("freeze first=0", "first: 0 is not allowed"),
