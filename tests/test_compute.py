@@ -43,7 +43,8 @@ NO_NUMBERS = {
                              "mark", "has_zeros", "on_means"},
     "activations": {"activation_names", "backward_names", "mlp_names", "check_names",
                     "as_markdown"},
-    "hooks": {"as_it_is", "inside", "edited", "edited_backward", "check_edits"},  # test_edits.py
+    "hooks": {"as_it_is", "inside", "edited", "edited_backward", "check_edits",
+              "before_edit"},  # test_edits.py
     "parameters": {"parameter_shapes", "is_bias", "n_params", "as_parameters"},
     "transformer": {"check_tokens", "attention_params", "mlp_params"},
     "schedule": {"kept_steps", "probe_steps"},

@@ -35,6 +35,11 @@ def inside(hook: Hook, where: str) -> Hook:
     return lambda name, value: hook(where + name, value)
 
 
+def before_edit(acts: Mapping[str, Array], name: str) -> Array:
+    """What an activation was before its edit; the activation itself where there was none."""
+    return acts.get(name + BEFORE, acts[name])
+
+
 def edited(edit: Edit, name: str, value: Array) -> Array:
     """Apply an edit to a copy of an activation; refuse a result of another shape or dtype."""
     function = edit[0] if isinstance(edit, tuple) else edit

@@ -107,6 +107,11 @@ class Parameters(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def store(self, name: str, value: np.ndarray) -> None:
+        """Write a tensor; one that this model lacks, the gradient of a bias, is left out."""
+        if name in self:
+            self[name][...] = value
+
     def stacked(self, *names: str) -> np.ndarray:
         """Return tensors of one shape that lie side by side, W_Q, W_K and W_V say, as one view.
 

@@ -31,6 +31,7 @@ from minirelu.model.hooks import (
     Edit,
     Hook,
     as_it_is,
+    before_edit,
     check_edits,
     edited,
     edited_backward,
@@ -123,38 +124,6 @@ def forward(
     return logits, acts
 
 
-def block_forward(
-    x: Array,
-    params: Mapping[str, Array],
-    l: int,
-    config: ModelConfig,
-    hook: Hook = as_it_is,
-    past: Past | None = None,
-) -> Array:  # (B, T, C) -> (B, T, C)
-    """One layer, for training and generation alike; ``past`` as in ``attention_forward``."""
-    block = f"blocks.{l}."
-    x = hook(block + "hook_resid_pre", x)
-    normalized = norm(params, block + "ln1", x, config, hook)
-    attn_out, _ = attention_forward(
-        normalized, attention_params(params, l), config.n_heads, inside(hook, block + "attn."), past
-    )
-    x = hook(block + "hook_resid_mid", x + hook(block + "hook_attn_out", attn_out))
-
-    normalized = norm(params, block + "ln2", x, config, hook)
-    mlp_out, _ = mlp_forward(
-        normalized, *mlp_params(params, l), config.activation, inside(hook, block + "mlp.")
-    )
-    return hook(block + "hook_resid_post", x + hook(block + "hook_mlp_out", mlp_out))
-
-
-def norm(
-    params: Mapping[str, Array], name: str, x: Array, config: ModelConfig, hook: Hook = as_it_is
-) -> Array:  # (B, T, C) -> (B, T, C)
-    """The layer norm of that name."""
-    w, b = params[name + ".w"], params.get(name + ".b")
-    return layernorm_forward(x, w, b, config.ln_eps, inside(hook, name + "."))[0]
-
-
 def backward(
     params: Mapping[str, Array],
     acts: Mapping[str, Array],
@@ -214,61 +183,108 @@ def backward(
     def hook(name: str, d: Array) -> Array:
         return edited_backward(edits[name], name, d, acts[name + BEFORE]) if name in edits else d
 
-    def before(name: str) -> Array:
-        return acts.get(name + BEFORE, acts[name])
-
-    def store(name: str, value: Array) -> None:
-        if name in grads:  # a model without biases has no place for their gradients
-            grads[name][...] = value
-
-    def norm_backward(name: str, dy: Array, x: Array) -> Array:
-        saved = (x, before(name + ".hook_scale"), acts[name + ".hook_scale"])
-        dx, dw, db = layernorm_backward(dy, params[name + ".w"], saved, inside(hook, name + "."))
-        store(name + ".w", dw)
-        store(name + ".b", db)
-        return dx
-
     # logits = layernorm(x) @ W_E.T
     dx, dW_E = unembedding_backward(dlogits, acts["ln_final.hook_normalized"], params["embed.W_E"])
-    store("embed.W_E", dW_E)
+    grads.store("embed.W_E", dW_E)
     last = f"blocks.{config.n_layers - 1}.hook_resid_post"
-    dx = norm_backward("ln_final", dx, acts[last])  # (B, T, C)
-
+    dx = norm_backward(dx, params, "ln_final", acts, acts[last], grads, hook)  # (B, T, C)
     for l in reversed(range(config.n_layers)):
-        block, mlp, attn = (f"blocks.{l}.{part}" for part in ("", "mlp.", "attn."))
-        # x = x + mlp(layernorm(x)): the gradient goes both ways and meets again
-        dx = hook(block + "hook_resid_post", dx)
-        W_in, _, W_out, _ = mlp_params(params, l)
-        x, pre, post = (
-            acts[n] for n in (block + "ln2.hook_normalized", mlp + "hook_pre", mlp + "hook_post")
-        )
-        dnormalized, *mlp_grads = mlp_backward(
-            hook(block + "hook_mlp_out", dx), W_in, W_out, (x, pre, post), config.activation, l1,
-            inside(hook, mlp),
-        )  # fmt: skip
-        for name, value in zip(MLP, mlp_grads, strict=True):
-            store(mlp + name, value)
-        dx = dx + norm_backward(block + "ln2", dnormalized, acts[block + "hook_resid_mid"])
-
-        # x = x + attention(layernorm(x))
-        dx = hook(block + "hook_resid_mid", dx)
-        attn_saved = {n: acts[f"{attn}hook_{n}"] for n in ("q", "k", "v", "pattern", "z")}
-        attn_saved["softmax"] = before(attn + "hook_pattern")
-        dnormalized, attn_grads = attention_backward(
-            hook(block + "hook_attn_out", dx), acts[block + "ln1.hook_normalized"],
-            attention_params(params, l), attn_saved, inside(hook, attn),
-        )  # fmt: skip
-        for name, value in attn_grads.items():
-            store(attn + name, value)
-        dx = dx + norm_backward(block + "ln1", dnormalized, acts[block + "hook_resid_pre"])
-        dx = hook(block + "hook_resid_pre", dx)
-
+        dx = block_backward(dx, params, l, config, acts, grads, hook, l1)
     # x = W_E[tokens] + W_pos
     embedding_backward(
         hook("hook_embed", dx), hook("hook_pos_embed", dx), acts["tokens"],
         grads["embed.W_E"], grads["pos_embed.W_pos"],
     )  # fmt: skip
     return grads
+
+
+def block_forward(
+    x: Array,
+    params: Mapping[str, Array],
+    l: int,
+    config: ModelConfig,
+    hook: Hook = as_it_is,
+    past: Past | None = None,
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """One layer, for training and generation alike; ``past`` as in ``attention_forward``."""
+    block = f"blocks.{l}."
+    x = hook(block + "hook_resid_pre", x)
+    normalized = norm(params, block + "ln1", x, config, hook)
+    attn_out, _ = attention_forward(
+        normalized, attention_params(params, l), config.n_heads, inside(hook, block + "attn."), past
+    )
+    x = hook(block + "hook_resid_mid", x + hook(block + "hook_attn_out", attn_out))
+
+    normalized = norm(params, block + "ln2", x, config, hook)
+    mlp_out, _ = mlp_forward(
+        normalized, *mlp_params(params, l), config.activation, inside(hook, block + "mlp.")
+    )
+    return hook(block + "hook_resid_post", x + hook(block + "hook_mlp_out", mlp_out))
+
+
+def block_backward(
+    dx: Array,
+    params: Mapping[str, Array],
+    l: int,
+    config: ModelConfig,
+    acts: Mapping[str, Array],
+    grads: Parameters,
+    hook: Hook = as_it_is,
+    l1: float = 0.0,
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """Backward of :func:`block_forward`; stores the gradients of its parameters."""
+    block, mlp, attn = (f"blocks.{l}.{part}" for part in ("", "mlp.", "attn."))
+    # x = x + mlp(layernorm(x)): the gradient goes both ways and meets again
+    dx = hook(block + "hook_resid_post", dx)
+    W_in, _, W_out, _ = mlp_params(params, l)
+    saved = acts[block + "ln2.hook_normalized"], acts[mlp + "hook_pre"], acts[mlp + "hook_post"]
+    dnormalized, *mlp_grads = mlp_backward(
+        hook(block + "hook_mlp_out", dx), W_in, W_out, saved, config.activation, l1,
+        inside(hook, mlp),
+    )  # fmt: skip
+    for name, value in zip(MLP, mlp_grads, strict=True):
+        grads.store(mlp + name, value)
+    x = acts[block + "hook_resid_mid"]
+    dx = dx + norm_backward(dnormalized, params, block + "ln2", acts, x, grads, hook)
+
+    # x = x + attention(layernorm(x))
+    dx = hook(block + "hook_resid_mid", dx)
+    attn_saved = {n: acts[f"{attn}hook_{n}"] for n in ("q", "k", "v", "pattern", "z")}
+    attn_saved["softmax"] = before_edit(acts, attn + "hook_pattern")
+    dnormalized, attn_grads = attention_backward(
+        hook(block + "hook_attn_out", dx), acts[block + "ln1.hook_normalized"],
+        attention_params(params, l), attn_saved, inside(hook, attn),
+    )  # fmt: skip
+    for name, value in attn_grads.items():
+        grads.store(attn + name, value)
+    x = acts[block + "hook_resid_pre"]
+    dx = dx + norm_backward(dnormalized, params, block + "ln1", acts, x, grads, hook)
+    return hook(block + "hook_resid_pre", dx)
+
+
+def norm(
+    params: Mapping[str, Array], name: str, x: Array, config: ModelConfig, hook: Hook = as_it_is
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """The layer norm of that name."""
+    w, b = params[name + ".w"], params.get(name + ".b")
+    return layernorm_forward(x, w, b, config.ln_eps, inside(hook, name + "."))[0]
+
+
+def norm_backward(
+    dy: Array,
+    params: Mapping[str, Array],
+    name: str,
+    acts: Mapping[str, Array],
+    x: Array,
+    grads: Parameters,
+    hook: Hook = as_it_is,
+) -> Array:  # (B, T, C) -> (B, T, C)
+    """Backward of :func:`norm`, whose input was ``x``; stores the gradients of gain and bias."""
+    saved = (x, before_edit(acts, name + ".hook_scale"), acts[name + ".hook_scale"])
+    dx, dw, db = layernorm_backward(dy, params[name + ".w"], saved, inside(hook, name + "."))
+    grads.store(name + ".w", dw)
+    grads.store(name + ".b", db)
+    return dx
 
 
 def check_tokens(tokens: Array, config: ModelConfig, what: str) -> Array:
