@@ -99,7 +99,9 @@ def test_untying_the_unembedding_works_as_written(tmp_path):
     replace("model/transformer.py", f"    logits = {tied}", in_forward)
     text = (package / "model" / "transformer.py").read_text(encoding="utf-8")
     start = text.index("    # logits = layernorm(x) @ W_E.T\n")
-    end = text.index('    grads.store("embed.W_E", dW_E)\n') + len('    grads.store("embed.W_E", dW_E)\n')
+    end = text.index('    grads.store("embed.W_E", dW_E)\n') + len(
+        '    grads.store("embed.W_E", dW_E)\n'
+    )
     replace("model/transformer.py", text[start:end], in_backward)
     cached = 'unembedding_forward(norm(params, "ln_final", x, config), params["embed.W_E"])\n'
     replace("generation.py", f"    return {cached}", in_cached)
