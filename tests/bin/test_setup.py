@@ -104,7 +104,7 @@ def test_a_broken_set_up_is_repaired(checkout, damage):
 def test_test_script_adds_its_extra(checkout):
     run(checkout, "train")
     result, done = run(checkout, "-x", script="test")
-    assert result.stdout == "tested: -x\n" and done == ["install"]
+    assert result.stdout == "tested: -n 2 --dist worksteal -x\n" and done == ["install"]
     assert run(checkout, script="test")[1] == [] and run(checkout, "train")[1] == []
 
 

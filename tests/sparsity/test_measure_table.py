@@ -84,7 +84,7 @@ def test_one_row_puts_a_measure_everywhere(new_run, tmp_path, monkeypatch):
     last = layer_rows(record)[1]
     assert last["on_throughout"].endswith(" %") and last["most_on"] == str(record["most_on"][1])
     page = write_report(new_run).read_text(encoding="utf-8")
-    assert "<th>units always on</th>" in page and "most tokens of a unit: units." in page
+    assert "<th>units always on</th>" in page and "Units: most tokens of a unit." in page
     text = "\n".join(table(compare([new_run, new_run])))
     for line in ("on_throughout: units always on, %", "most_on: most tokens of a unit, units"):
         assert line in text
