@@ -89,7 +89,7 @@ def train(
         run = _prepare(preset, config_file, out, options)
     _describe(run)
     with stop_on_ctrl_c() as stopping:
-        finished = _train_with_progress(run, stopping, "compute" in options["train"])
+        finished = _train_with_progress(run, stopping)
     if not finished:
         step = run.steps[-1]
         go_on = command("train --resume", run.folder)
@@ -112,6 +112,7 @@ def _reopen(folder: str, options: dict[str, dict[str, Any]]) -> Run:
             f"cannot change settings while resuming {folder} ({'; '.join(changed)}); "
             "leave the option out, or start a new run"
         )
+    _check_code(run.settings, options)
     return run
 
 
@@ -134,7 +135,7 @@ def _branch(parent: str, at: int, out: str | None, options: dict[str, dict[str, 
 
 
 def _check_code(settings: Config, options: dict[str, Any]) -> None:
-    """Refuse code that does not agree with itself before there is a folder."""
+    """Refuse code that does not agree with itself, once, before there is a folder."""
     from minirelu.compute import by_reference, refuse_disagreement
 
     by_reference(settings.train.compute, settings.model)  # raises where it cannot be computed so
@@ -202,7 +203,7 @@ def _steps_done(run: Run) -> int:
     return (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
 
 
-def _train_with_progress(run: Run, stopping: threading.Event, unchecked: bool) -> bool:
+def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
     """Train; a bar for every step, a line for every probe."""
     from tqdm import tqdm
 
@@ -227,7 +228,7 @@ def _train_with_progress(run: Run, stopping: threading.Event, unchecked: bool) -
             with bar.external_write_mode():  # the bar steps aside
                 say(f"{record['step']:6} {record['val_loss']:9.3f}  {use}")
 
-        return train_run(run, on_record, stopping.is_set, unchecked=unchecked)
+        return train_run(run, on_record, stopping.is_set, unchecked=True)
 
 
 def _show_results(run: Run) -> None:
