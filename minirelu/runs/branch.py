@@ -87,7 +87,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
         }
         with replacing_folder(folder) as new:
             copy_text(parent, new)
-            make_rest(new, settings, parent=lineage)
+            make_rest(new, settings, code=parent.code[0][1], parent=lineage)
             (new / "metrics.jsonl").write_bytes(metrics)
             for file in sorted((parent.folder / "counts").glob("step_*.npz")):
                 if int(file.stem[5:]) <= step:

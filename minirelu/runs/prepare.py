@@ -165,9 +165,15 @@ def copy_text(run: Run, new: Path) -> None:
         shutil.copyfile(run.folder / name, new / name)
 
 
-def make_rest(new: Path, settings: Config, **tables: Mapping[str, Any]) -> None:
-    """Write the settings, followed by more tables, and make what training fills."""
-    write_text(new / "config.toml", settings.to_toml(made_with=made_with(), **tables))
+def make_rest(
+    new: Path, settings: Config, code: str | None = None, **tables: Mapping[str, Any]
+) -> None:
+    """Write the settings, followed by more tables, and make what training fills.
+
+    ``code`` is the digest of what made the first steps, where that is not the present code.
+    """
+    made = made_with() | ({"code": code} if code else {})
+    write_text(new / "config.toml", settings.to_toml(made_with=made, **tables))
     for name in ("checkpoints", "counts", "figures"):
         (new / name).mkdir()
     (new / "metrics.jsonl").touch()

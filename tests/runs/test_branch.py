@@ -8,6 +8,8 @@ from helpers import check_fails_plainly, command, new_run, result, stop_after
 
 import minirelu as mr
 from minirelu.errors import UserError
+from minirelu.runs import prepare
+from minirelu.training import trainer
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,12 @@ def test_branching_by_command(parent, tmp_path):
     check_fails_plainly(
         command("train", "--from", parent.folder, "--at", 4, "--preset", "tiny"), "--preset"
     )
+
+
+def test_a_branch_made_by_other_code_says_so_from_its_step_on(parent, tmp_path, monkeypatch):
+    """Its first steps are still those of the parent's code."""
+    for module in (prepare, trainer):
+        monkeypatch.setattr(module, "source_digest", lambda: "0123456789ab")
+    child = mr.branch(parent, 4, parent.settings, tmp_path / "child")
+    assert mr.train(child)
+    assert child.code == [parent.code[0], (4, "0123456789ab")]
