@@ -13,7 +13,7 @@ Both give the same numbers, to rounding; ``minirelu check`` holds them to that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -158,6 +158,7 @@ def evaluate(
     config: ModelConfig,
     compute: str = "auto",
     workspace: Workspace | None = None,
+    on_mlp_input: Callable[[int, Array], None] | None = None,
 ) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
 
@@ -168,6 +169,9 @@ def evaluate(
     config : ModelConfig
     compute : {"auto", "dense", "sparse", "reference"}
     workspace : Workspace, optional
+    on_mlp_input : callable, optional
+        called with each layer's number and what its MLP reads, (N, C): to be looked at during the
+        call, since it is overwritten afterwards.
 
     Returns
     -------
@@ -177,7 +181,12 @@ def evaluate(
         what each layer's units did in each sequence.
     """
     if by_reference(compute, config):
-        logits, acts = forward(params, tokens, config, keep=mlp_names(config))
+        inputs = [f"blocks.{l}.ln2.hook_normalized" for l in range(config.n_layers)]
+        wanted = inputs if on_mlp_input else []
+        logits, acts = forward(params, tokens, config, keep=[*mlp_names(config), *wanted])
+        if on_mlp_input:
+            for l, name in enumerate(inputs):
+                on_mlp_input(l, acts[name].reshape(-1, config.d_model))
         off = config.activation.off
         activity = [unit_activity(acts[name], off) for name in mlp_names(config)]
         nats, _ = token_losses(logits, targets)
@@ -185,7 +194,8 @@ def evaluate(
 
     from minirelu.kernels import transformer as kernels
 
-    return kernels.evaluate(params, tokens, targets, config, compute, workspace or Workspace())
+    ws = workspace or Workspace()
+    return kernels.evaluate(params, tokens, targets, config, compute, ws, on_mlp_input)
 
 
 def global_norm(grads: Parameters, compute: str = "auto") -> float:

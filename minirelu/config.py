@@ -211,6 +211,13 @@ class TrainConfig(Checked):
         low=0,
         high=1e6,
     )
+    swap_batch: tuple[str, ...] = setting(
+        str,
+        "Another step's batch, as in 120=5120: at step 120 train on that of step 5120, which may "
+        "lie beyond the last one.",
+        default=(),
+        several=True,
+    )
     intervene: tuple[str, ...] = setting(
         str,
         'What is done to the updates, as in "freeze params=embed.*"; see '
@@ -228,6 +235,21 @@ class TrainConfig(Checked):
     )
     probe_tokens: int = setting(
         int, "Validation tokens of a probe.", default=8192, low=1, high=1 << 30
+    )
+    history_every: int = setting(
+        int,
+        "Every this many steps, write the state of every hidden unit to history/, for "
+        "minirelu death; 0: never.",
+        default=0,
+        low=0,
+        high=1 << 31,
+    )
+    history_tokens: int = setting(
+        int,
+        "Validation tokens, none of them in the probe, that confirm silence in a history.",
+        default=16384,
+        low=1,
+        high=1 << 30,
     )
     snapshot_budget_gb: float = setting(
         float, "Disk for weights kept along the way; fewer are kept beyond it.",
@@ -259,6 +281,21 @@ class TrainConfig(Checked):
                 f"{self.batch_size}; choose one that does"
             )
         parse_interventions(self.intervene)  # raises where one is wrong
+        self.batch_step(1)  # and so does this
+
+    def batch_step(self, step: int) -> int:
+        """Which step's batch is trained on at a step: its own, unless it is swapped.
+
+        >>> TrainConfig(swap_batch=("120=5120",)).batch_step(120)
+        5120
+        """
+        swaps = {}
+        for text in self.swap_batch:
+            at, equals, other = text.partition("=")
+            if not (equals and at.isdecimal() and other.isdecimal() and int(at) and int(other)):
+                raise UserError(f"swap_batch: {one_line(text)} is not like 120=5120")
+            swaps[int(at)] = int(other)
+        return swaps.get(step, step)
 
     @property
     def batch_seed(self) -> int:

@@ -163,7 +163,7 @@ def watching_times(d_mlp: int, rounds: int) -> Times:
 
     def forward() -> None:
         with own_threads():
-            saved = kernels.forward(params, tokens, config, "auto", ws, lambda kept: None)
+            saved = kernels.forward(params, tokens, config, "auto", ws, lambda x, kept: None)
             kernels.loss_forward(params, targets, saved, ws)
 
     def probe() -> None:

@@ -91,8 +91,12 @@ def evaluate(
     config: ModelConfig,
     compute: str,
     ws: Workspace,
+    on_mlp_input: Callable[[int, Array], None] | None = None,
 ) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
+
+    ``on_mlp_input`` is called with each layer's number and what its MLP reads, (N, C), which is
+    overwritten afterwards.
 
     Returns
     -------
@@ -104,7 +108,9 @@ def evaluate(
     B, T = tokens.shape
     activity: list[UnitActivity] = []
 
-    def count(kept: mlp_route.Kept) -> None:
+    def count(x: Array, kept: mlp_route.Kept) -> None:
+        if on_mlp_input:
+            on_mlp_input(len(activity), x)
         activity.append(watch(kept, B, T, config.mlp_widths[len(activity)], off))
 
     mlp_route.check_route(compute, config.act_fn)
@@ -121,12 +127,12 @@ def forward(
     config: ModelConfig,
     compute: str,
     ws: Workspace,
-    watch: Callable[[mlp_route.Kept], None] | None = None,
+    watch: Callable[[Array, mlp_route.Kept], None] | None = None,
 ) -> Saved:
     """From tokens to the input of the unembedding.
 
-    With ``watch`` there will be no backward: it is called with what each MLP did, and the memory
-    of one layer is used again for the next.
+    With ``watch`` there will be no backward: it is called with what each MLP read and did, and the
+    memory of one layer is used again for the next.
     """
     (B, T), C, H = tokens.shape, config.d_model, config.n_heads
     N, dtype = B * T, params.dtype
@@ -179,7 +185,7 @@ def forward(
             config.act_fn, config.act_k,
         )  # fmt: skip
         if watch is not None:
-            watch(kept)
+            watch(s["ln2"], kept)
         else:
             saved.layers.append(s)
             saved.mlps.append(kept)

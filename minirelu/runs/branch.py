@@ -89,9 +89,11 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
             copy_text(parent, new)
             make_rest(new, settings, code=parent.code[0][1], parent=lineage)
             (new / "metrics.jsonl").write_bytes(metrics)
-            for file in sorted((parent.folder / "counts").glob("step_*.npz")):
-                if int(file.stem[5:]) <= step:
-                    shutil.copyfile(file, new / "counts" / file.name)
+            for room in ("counts", "history"):
+                for file in sorted((parent.folder / room).glob("step_*.npz")):
+                    if int(file.stem[5:]) <= step:
+                        (new / room).mkdir(exist_ok=True)
+                        shutil.copyfile(file, new / room / file.name)
             for earlier in parent.steps:
                 if earlier < step:  # their weights, for whatever looks back
                     source = checkpoint_folder(parent.checkpoints, earlier)

@@ -39,7 +39,7 @@ def check_metrics(file: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return
     if is_stamp:
-        _check(file, first.get("format"), METRICS_FORMAT, first.get("minirelu"))
+        check_format(file, first.get("format"), METRICS_FORMAT, first.get("minirelu"))
 
 
 def write_counts(file: Path, counts: UnitCounts) -> None:
@@ -53,7 +53,7 @@ def read_counts(file: Path, config: ModelConfig) -> UnitCounts:
     arrays = read_arrays(file)
     try:
         number = arrays.get("format", np.int64(1)).item()
-        _check(file, number, COUNTS_FORMAT, arrays.get("minirelu"))
+        check_format(file, number, COUNTS_FORMAT, arrays.get("minirelu"))
         return UnitCounts.from_arrays(arrays, config)
     except UserError:
         raise
@@ -63,8 +63,8 @@ def read_counts(file: Path, config: ModelConfig) -> UnitCounts:
         raise UserError(f"{shown(file)} is damaged: {one_line(e)}") from None
 
 
-def _check(file: Path, number: Any, known: int, version: Any) -> None:
-    """Raise where ``number`` is not one of the formats 1 to ``known``."""
+def check_format(file: Path, number: Any, known: int, version: Any) -> None:
+    """Raise where the format of a file is not one of 1 to ``known``, which this version reads."""
     if not isinstance(number, int):
         raise UserError(f"{shown(file)} is damaged: its format is not a number")
     if 1 <= number <= known:

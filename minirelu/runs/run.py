@@ -18,7 +18,7 @@ from minirelu.runs.files import read_json
 from minirelu.runs.formats import check_metrics, read_counts
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measures import Measure, probe_measures
-from minirelu.text.batches import open_tokens
+from minirelu.text.batches import make_second_probe, open_tokens
 from minirelu.text.tokenizer import Tokenizer
 
 BASELINES = ("uniform", "unigram", "bigram")
@@ -139,6 +139,25 @@ class Run:
             raise UserError(f"{shown(file)} is damaged: its sequences have another length")
         return probe
 
+    @cached_property
+    def confirming_tokens(self) -> np.ndarray:
+        """Validation text that is not in the probe, like it (sequences, n_ctx + 1).
+
+        Raises
+        ------
+        UserError
+            the probe has taken all there is.
+        """
+        tokens = open_tokens(self.folder / "tokens" / "val.npy")
+        n_ctx, wanted = self.config.n_ctx, self.settings.train.history_tokens
+        sequences = make_second_probe(tokens, len(self.probe_tokens), wanted, n_ctx)
+        if not len(sequences):
+            raise UserError(
+                f"a history needs held-out text beside the probe, which has taken all "
+                f"{len(tokens)} tokens; give more text, or fewer --probe-tokens"
+            )
+        return sequences
+
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
@@ -192,6 +211,10 @@ class Run:
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise UserError(f"{shown(file)}, line {number} is damaged") from None
         return records
+
+    def history_file(self, step: int) -> Path:
+        """``history/step_000123.npz``."""
+        return self.folder / "history" / f"step_{step:06d}.npz"
 
     def counts_file(self, step: int) -> Path:
         """``counts/step_000123.npz``."""

@@ -171,6 +171,45 @@ def make_probe(tokens: np.ndarray, n_tokens: int, n_ctx: int) -> np.ndarray:
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
+def make_second_probe(
+    tokens: np.ndarray, probe_sequences: int, n_tokens: int, n_ctx: int
+) -> np.ndarray:
+    """Cut another probe, which shares no token with the first one: what that says, it confirms.
+
+    Parameters
+    ----------
+    tokens : ndarray, (n,)
+    probe_sequences : int
+        how many sequences :func:`make_probe` cut from the same tokens.
+    n_tokens : int
+        wanted; rounded down to whole sequences (at least one), and to what is left.
+    n_ctx : int
+
+    Returns
+    -------
+    ndarray of int64, (sequences, n_ctx + 1)
+        evenly spread over what is left; no sequences where nothing is.
+
+    Examples
+    --------
+    >>> make_second_probe(np.arange(20), probe_sequences=2, n_tokens=6, n_ctx=3)
+    array([[ 4,  5,  6,  7],
+           [12, 13, 14, 15]])
+    """
+    taken = np.linspace(0, len(tokens) - n_ctx - 1, probe_sequences).astype(np.int64)
+    starts = np.arange(0, len(tokens) - n_ctx, n_ctx + 1)
+    after = np.searchsorted(taken, starts)  # the first probe sequence at this place or later
+    far = np.full(1, 1 << 62)
+    distance = np.minimum(
+        np.concatenate([taken, far])[after] - starts, starts - np.concatenate([-far, taken])[after]
+    )
+    starts = starts[distance > n_ctx]
+    n = min(max(1, n_tokens // n_ctx), len(starts))
+    starts = starts[np.linspace(0, len(starts) - 1, n).astype(np.int64)]
+    empty = np.empty((0, n_ctx + 1), np.int64)
+    return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64) if n else empty
+
+
 def baselines(tokens: np.ndarray, probe: np.ndarray, d_vocab: int) -> dict[str, float]:
     """Losses that a model must beat to have learned anything, in nats per token of the probe.
 

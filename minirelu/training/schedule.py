@@ -45,6 +45,16 @@ def probe_steps(config: TrainConfig) -> list[int]:
     return sorted(step for step in steps if step <= config.steps)
 
 
+def history_steps(config: TrainConfig) -> range:
+    """Steps whose history is written, evenly spaced, so that rates and intervals are those of time.
+
+    >>> list(history_steps(TrainConfig(steps=25, history_every=10)))
+    [0, 10, 20]
+    """
+    every = config.history_every
+    return range(0, config.steps + 1, every) if every else range(0)
+
+
 def kept_steps(steps: list[int], bytes_each: int, budget: float) -> set[int]:
     """Steps whose weights stay on disk: all, or every 2nd, 4th, ... of them if space is short.
 

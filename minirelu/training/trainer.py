@@ -20,14 +20,16 @@ from minirelu.errors import shown
 from minirelu.model.parameters import Parameters
 from minirelu.runs.files import explained, locked, remove_leftovers
 from minirelu.runs.formats import metrics_stamp, write_counts
+from minirelu.runs.history import SLOW_EVERY, write_history
 from minirelu.runs.run import Run
 from minirelu.source import source_digest
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.measures import probe_measures, summary
+from minirelu.sparsity.unit_states import unit_states
 from minirelu.text.batches import batch
 from minirelu.training.guard import not_finite
 from minirelu.training.interventions import parse_interventions
-from minirelu.training.schedule import learning_rate, probe_steps
+from minirelu.training.schedule import history_steps, learning_rate, probe_steps
 from minirelu.training.state import State, load, save
 
 Record = dict[str, Any]
@@ -79,6 +81,7 @@ def train(
     if settings.train.compute == "auto" and not unchecked:
         compute.refuse_disagreement(run.config)
     probes = set(probe_steps(settings.train))
+    history = history_steps(settings.train)
     interventions = parse_interventions(settings.train.intervene)
     to_save = probes | set(settings.train.keep_optimizer_at)
     last_saved = time.monotonic()
@@ -103,6 +106,8 @@ def train(
             write_record(metrics, {"kind": "code", "step": state.step, "code": source_digest()})
         if state.step == 0 and not run.steps:
             note(probe(run, state, workspace))
+            if 0 in history:
+                record_history(run, state, workspace)
             save(run, state, metrics)
         while state.step < settings.train.steps:
             step = state.step + 1
@@ -112,6 +117,8 @@ def train(
             note(train_step(run, state, workspace, acting))
             if state.step in probes:
                 note(probe(run, state, workspace))
+            if state.step in history:
+                record_history(run, state, workspace)
             stopping = state.step < settings.train.steps and should_stop()
             overdue = time.monotonic() - last_saved > SAVE_EVERY_SECONDS
             if state.step in to_save or stopping or overdue:
@@ -131,8 +138,9 @@ def train_step(
     step = state.step + 1
     lr = learning_rate(step, settings)
     sequences = batch(
-        run.train_tokens, step, settings.batch_size, config.n_ctx, settings.batch_seed
-    )
+        run.train_tokens, settings.batch_step(step), settings.batch_size, config.n_ctx,
+        settings.batch_seed,
+    )  # fmt: skip
     loss, penalty, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
     with contextlib.ExitStack() as after_the_update:
         for intervene in acting:
@@ -216,6 +224,23 @@ def probe(run: Run, state: State, workspace: Workspace) -> Record:
         "batch_tokens": counts.batch_size_used,
         **summary(counts, probe_measures()),
     }
+
+
+def record_history(run: Run, state: State, workspace: Workspace) -> None:
+    """Write down where every hidden unit stands, on the probe and on the text that confirms it."""
+    settings = run.settings.train
+    at_once = settings.batch_size // settings.micro_batches
+    probe, more = run.probe_tokens, run.confirming_tokens
+    on_probe, on_more = (
+        unit_states(state.params, text, run.config, settings.compute, workspace, at_once, margins)
+        for text, margins in ((probe, True), (more, False))
+    )
+    slow = state.step % (SLOW_EVERY * settings.history_every) == 0
+    with explained(f"saving the history of step {state.step}"):
+        write_history(
+            run.history_file(state.step), probe, on_probe, more, on_more, state.params,
+            state.slots.get("v"), slow,
+        )  # fmt: skip
 
 
 def write_record(file: IO[bytes], record: Record) -> None:
