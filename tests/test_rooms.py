@@ -19,6 +19,7 @@ ORDER = (
     ("runs", "interop"),
     ("training",),
     ("sweeps",),
+    ("death",),
     ("figures",),
     ("report",),
     ("bench", "cli"),

@@ -11,6 +11,7 @@ import minirelu
 from minirelu.cli.bench import bench
 from minirelu.cli.check import check
 from minirelu.cli.compare import compare
+from minirelu.cli.death import death
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.figure import figure
@@ -37,7 +38,9 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-commands = (train, report, figure, compare, sample, sparsity, sweep, estimate, bench, check, export)
+commands = (
+    train, report, figure, compare, sample, sparsity, sweep, death, estimate, bench, check, export,
+)  # fmt: skip
 for command in commands:
     cli.add_command(command)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -106,16 +107,37 @@ def run_sweep(
     minirelu.errors.UserError: ...
     """
     folder, watching = Path(folder), watching or Watching()
-    threads = threads_each(workers)
+    threads_each(workers)  # raises for fewer than one
     open_folder(sweep, folder)
+
+    def on_finished(point: Point) -> None:
+        write_tables(folder, sweep)
+        watching.on_finished(point)
+
+    watched = dataclasses.replace(watching, on_finished=on_finished)
+    failures = run_points(sweep.points(), folder, workers, cluster, watched)
+    write_tables(folder, sweep)
+    return failures
+
+
+def run_points(
+    points: Sequence[Point],
+    folder: Path,
+    workers: int = 1,
+    cluster: Executor | None = None,
+    watching: Watching | None = None,
+) -> dict[str, str]:
+    """Train those of some runs in a folder that are not finished; as :func:`run_sweep` does."""
+    watching = watching or Watching()
+    threads = threads_each(workers)
     with locked_folder(folder):
         if cluster is not None:
             submit: Callable[..., Future] = partial(cluster.submit, train_run)  # type: ignore
-            return _Running(sweep, folder, submit, watching).run()
+            return _Running(points, folder, submit, watching).run()
         work: Any = train_run if workers == 1 else partial(_in_own_process, threads)
         with ThreadPoolExecutor(workers) as pool:
             try:
-                return _Running(sweep, folder, partial(pool.submit, work), watching).run()
+                return _Running(points, folder, partial(pool.submit, work), watching).run()
             except KeyboardInterrupt:
                 for process in multiprocessing.active_children():
                     process.terminate()
@@ -123,12 +145,16 @@ def run_sweep(
 
 
 class _Running:
-    """The runs of a sweep that are being trained, and those that failed."""
+    """The runs that are being trained, and those that failed."""
 
     def __init__(
-        self, sweep: Sweep, folder: Path, submit: Callable[..., Future], watching: Watching
+        self,
+        points: Sequence[Point],
+        folder: Path,
+        submit: Callable[..., Future],
+        watching: Watching,
     ) -> None:
-        self.sweep, self.folder, self.submit, self.watching = sweep, folder, submit, watching
+        self.points, self.folder, self.submit, self.watching = points, folder, submit, watching
         # Every process that trains a run looks for this file after every step.
         self.stop = folder.resolve() / ".stop"
         self.at_work: dict[Future, Point] = {}
@@ -147,13 +173,12 @@ class _Running:
                 wait(self.at_work)
             raise
         self.stop.unlink(missing_ok=True)
-        write_tables(self.folder, self.sweep)
         return self.failures
 
     def give_out(self) -> None:
         """Make the folders of all runs, and give out each as soon as its own is ready."""
         prepared: list[tuple[Point, Run]] = []
-        for point in self.sweep.points():
+        for point in self.points:
             run = prepare_run(self.folder, point, prepared, self.watching.on_read)
             prepared.append((point, run))
             if not is_finished(self.folder, point):
@@ -181,7 +206,6 @@ class _Running:
             self.watching.on_failed(point, one_line(e))
             return
         if finished:
-            write_tables(self.folder, self.sweep)
             self.watching.on_finished(point)
 
 

@@ -1,0 +1,1 @@
+"""Who falls silent, when, whether they come back, and why."""

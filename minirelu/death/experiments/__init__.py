@@ -1,0 +1,24 @@
+"""Experiments that tell the explanations of neuron death apart, one in each file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from minirelu.death.experiments import intervene, replay
+from minirelu.death.study import Study
+from minirelu.death.verdicts import Result
+
+
+class Experiment(NamedTuple):
+    """``what`` it asks, in a line; ``arms`` that are trained for it; ``run(study)`` does it."""
+
+    what: str
+    arms: tuple[str, ...]
+    run: Callable[[Study], Result]
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "replay": Experiment(replay.QUESTION, replay.ARMS, replay.replay),
+    "intervene": Experiment(intervene.QUESTION, intervene.ARMS, intervene.intervene),
+}

@@ -1,0 +1,238 @@
+"""A study: trainings of one model over several seeds, in arms that differ in one thing each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minirelu.config import SECTIONS, Config, TrainConfig, read_toml
+from minirelu.errors import UserError, nearest, one_line, shown
+from minirelu.runs.files import explained, write_text
+from minirelu.runs.prepare import made_with
+from minirelu.runs.run import Run
+from minirelu.settings import Checked, setting
+from minirelu.sweeps.folder import is_finished, open_run
+from minirelu.sweeps.running import Watching, run_points
+from minirelu.sweeps.sweep import Point
+
+
+@dataclass(frozen=True)
+class Plan(Checked):
+    """How much is measured, and the thresholds of every verdict: set before a run is trained."""
+
+    seeds: int = setting(int, "Runs of each arm.", default=5, low=2, high=1000)
+    successive: int = setting(
+        int, "Silent records in a row that make a death.", default=3, low=1, high=1000
+    )
+    swaps: int = setting(
+        int, "replay: other batches that a batch is swapped for.", default=6, low=2, high=1000
+    )
+    twins_ratio: float = setting(
+        float, "twins: overlap is above its null where it is this many times as large, ",
+        default=1.2, low=1, high=100,
+    )  # fmt: skip
+    significance: float = setting(
+        float, "Level at which a null is rejected.", default=0.05, low=1e-9, high=0.5
+    )
+    avoided: float = setting(
+        float, "replay, intervene: share of deaths avoided that counts as an effect.",
+        default=0.5, low=0, high=1,
+    )  # fmt: skip
+    unmoved: float = setting(
+        float, "replay, intervene: share of deaths avoided that counts as none.",
+        default=0.1, low=0, high=1,
+    )  # fmt: skip
+    largest_step: float = setting(
+        float, "approach: share of the descent in one record that counts as a jump.",
+        default=0.5, low=0, high=1,
+    )  # fmt: skip
+    fano: float = setting(
+        float, "burst: Fano factor above which deaths come in bursts.", default=2.0, low=1, high=100
+    )
+    auc: float = setting(
+        float, "predict: AUC from which on a feature predicts.", default=0.7, low=0.5, high=1
+    )
+    auc_gain: float = setting(
+        float, "predict: what a feature must add to the AUC of the margin.", default=0.02, low=0,
+        high=0.5,
+    )  # fmt: skip
+    flicker: float = setting(
+        float, "revive: returns are flicker up to this many times as many as expected of it.",
+        default=1.5, low=1, high=100,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What its runs have that those of ``base`` don't; ``changes`` are made from the base's settings.
+
+    ``source`` is where the remedy, or the claim, comes from.
+    """
+
+    what: str
+    changes: Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]] = lambda train: {}
+    source: str = ""
+
+
+def _train(**values: Any) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+    return lambda train: {"train": values}
+
+
+def _rate(factor: float) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+    return lambda train: {"train": {"learning_rate": factor * train.learning_rate}}
+
+
+def _warmup(share: float) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+    return lambda train: {"train": {"warmup_steps": round(share * train.steps)}}
+
+
+# The arms there are. Two are special: ``base`` alone keeps optimizer states to branch off from,
+# and ``twin`` has the initial weights of its seed and the batches of the next one.
+ARMS: dict[str, Arm] = {
+    "base": Arm("the settings of the study"),
+    "twin": Arm("same initial weights, other batches"),
+    "half_rate": Arm("half the learning rate", _rate(0.5)),
+    "double_rate": Arm("twice the learning rate", _rate(2)),
+}
+
+
+def default_grid(train: TrainConfig) -> dict[str, Any]:
+    """When to look: 40 records of a training, and states to branch off at every tenth of it."""
+    every = max(1, train.steps // 40)
+    tenth = max(1, train.steps // 10)
+    return {
+        "history_every": every,
+        "keep_optimizer_at": tuple(sorted({tenth // 2, *range(tenth, train.steps, tenth)} - {0})),
+    }
+
+
+@dataclass(frozen=True)
+class Study:
+    """The folder of a study: ``study.toml``, ``runs/``, ``results/`` and ``figures/``.
+
+    Attributes
+    ----------
+    folder : Path
+    base : Config
+        settings of the first run of the arm ``base``; the others have later seeds.
+    plan : Plan
+    """
+
+    folder: Path
+    base: Config
+    plan: Plan
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """Read ``study.toml``; raises a UserError where there is none, or it is damaged."""
+        file = Path(folder) / "study.toml"
+        if not file.is_file():
+            raise UserError(f"no study in {shown(folder)}: it has no study.toml")
+        tables = read_toml(file)
+        plan = tables.pop("study", None)
+        base = Config.from_tables(tables, f"{shown(file)}: ")
+        try:
+            return cls(Path(folder), base, Plan(**plan))
+        except TypeError:
+            raise UserError(f"{shown(file)} is damaged: its [study] is not complete") from None
+
+    @classmethod
+    def make(cls, folder: str | Path, base: Config, plan: Plan) -> Study:
+        """Begin a study, or go on with the same one.
+
+        Raises
+        ------
+        UserError
+            the folder holds another study (what differs is named), or something else.
+        """
+        folder = Path(folder)
+        study = cls(folder, base, plan)
+        if (folder / "study.toml").is_file():
+            known = cls.open(folder)
+            changed = known.base.differences(base)
+            changed += [
+                f"{f.name}: {getattr(known.plan, f.name)}, not {getattr(plan, f.name)}"
+                for f in dataclasses.fields(plan)
+                if getattr(known.plan, f.name) != getattr(plan, f.name)
+            ]
+            if changed:
+                raise UserError(
+                    f"{shown(folder)} holds another study ({one_line('; '.join(changed))}); "
+                    "choose another folder"
+                )
+            return known
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{shown(folder)} exists and is not a study; choose another folder")
+        with explained(f"making the study {shown(folder)}"):
+            (folder / "runs").mkdir(parents=True, exist_ok=True)
+            table = dataclasses.asdict(plan)
+            write_text(folder / "study.toml", base.to_toml(study=table, made_with=made_with()))
+        return study
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where the run folders are."""
+        return self.folder / "runs"
+
+    def points(self, arm: str) -> list[Point]:
+        """The runs of an arm, seed by seed."""
+        if arm not in ARMS:
+            raise UserError(f"there is no arm {one_line(repr(arm))}{nearest(arm, ARMS)}")
+        points, first = [], self.base.train.seed
+        for i in range(self.plan.seeds):
+            tables = self.base.tables()
+            for section, values in ARMS[arm].changes(self.base.train).items():
+                tables[section] |= values
+            data = (i + 1) % self.plan.seeds if arm == "twin" else i
+            tables["train"] |= {"seed": first + i, "data_seed": first + data}
+            if arm != "base":
+                tables["train"]["keep_optimizer_at"] = ()
+            settings = Config.from_tables({name: tables[name] for name in SECTIONS})
+            values = {"arm": arm, "seed": first + i}
+            points.append(Point(f"{arm},seed={first + i}", values, settings))
+        return points
+
+    def missing(self, arms: Sequence[str]) -> list[Point]:
+        """Runs of these arms that are not finished, seed by seed."""
+        by_arm = [self.points(arm) for arm in dict.fromkeys(arms)]
+        points = [point for of_seed in zip(*by_arm, strict=True) for point in of_seed]
+        return [point for point in points if not is_finished(self.runs_folder, point)]
+
+    def train(
+        self, arms: Sequence[str], workers: int = 1, watching: Watching | None = None
+    ) -> None:
+        """Train what is missing.
+
+        Raises
+        ------
+        UserError
+            a run failed.
+        """
+        points = self.missing(arms)
+        if not points:
+            return
+        first = self.points("base")[0]  # whose text the others copy
+        points = [first, *(p for p in points if p.name != first.name)]
+        self.runs_folder.mkdir(parents=True, exist_ok=True)
+        failures = run_points(points, self.runs_folder, workers, None, watching)
+        for name, why in failures.items():
+            raise UserError(f"{len(failures)} of {len(points)} runs failed, among them {name}: {why}")
+
+    def runs(self, arm: str) -> list[Run]:
+        """The finished runs of an arm, one for each seed.
+
+        Raises
+        ------
+        UserError
+            some are not finished.
+        """
+        runs = [open_run(self.runs_folder, point) for point in self.points(arm)]
+        unfinished = self.missing([arm])
+        if unfinished:
+            raise UserError(
+                f"{shown(self.folder)}: {unfinished[0].name} is not trained to its end"
+            )
+        return [run for run in runs if run is not None]
