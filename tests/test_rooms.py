@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[1] / "minirelu"
 # From the bottom to the top; what stands in one line may import each other.
 ORDER = (
     ("errors", "settings", "source", "threads", "workers"),
-    ("model", "config", "training.optimizers", "training.interventions", "text"),
+    (
+        "model",
+        "config",
+        "text",
+        "training.optimizers",
+        "training.update",
+        "training.remedies",
+        "training.interventions",
+    ),
     ("kernels",),
     ("compute", "check", "generation"),
     ("sparsity", "estimate"),

@@ -14,6 +14,7 @@ from minirelu.runs.checkpoint import (
     OPTIMIZER,
     checkpoint_folder,
     checkpoint_steps,
+    load_memory,
     load_params,
     load_slots,
     load_state,
@@ -100,7 +101,7 @@ def branch(parent: Run, step: int, settings: Config, folder: str | Path) -> Run:
                     target = checkpoint_folder(new / "checkpoints", earlier)
                     shutil.copytree(source, target, ignore=shutil.ignore_patterns(OPTIMIZER))
             save_checkpoint(
-                new / "checkpoints", step, params, slots,
+                new / "checkpoints", step, params, slots, load_memory(parent.checkpoints, step),
                 config=settings.tables(), metrics_bytes=len(metrics),
             )  # fmt: skip
     return Run.open(folder)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from minirelu.runs.files import read_json, replacing_folder, sha256
 from minirelu.training.optimizers import OPTIMIZERS
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MEMORY = "memory."  # what names of interventions' arrays begin with, in the optimizer's file
 
 
 def checkpoint_folder(checkpoints: Path, step: int) -> Path:
@@ -44,6 +46,7 @@ def save_checkpoint(
     step: int,
     params: Parameters,
     slots: Mapping[str, Parameters],
+    memory: Mapping[str, np.ndarray],
     **state: Any,
 ) -> None:
     """Write one checkpoint; it appears complete or not at all.
@@ -55,6 +58,8 @@ def save_checkpoint(
     params : Parameters
     slots : mapping of Parameters
         what the optimizer remembers, by name; a tensor's name in the file is ``slot.name``.
+    memory : mapping of ndarray
+        what interventions remember; in the same file, as ``memory.name``.
     **state
         goes into ``state.json`` beside the step and the digests of both files.
 
@@ -67,7 +72,8 @@ def save_checkpoint(
     if final.exists() and step not in checkpoint_steps(checkpoints, resumable=True):
         shutil.rmtree(final)  # part of it was removed: it is made anew, with the same content
     with replacing_folder(final) as folder:
-        for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, _by_slot(slots))):
+        remembered = _by_slot(slots) | {MEMORY + name: a for name, a in memory.items()}
+        for file, tensors in ((MODEL, dict(params)), (OPTIMIZER, remembered)):
             save_tensors(folder / file, tensors)
         content = {"step": step, **state}
         content["sha256"] = {file: sha256(folder / file) for file in (MODEL, OPTIMIZER)}
@@ -135,6 +141,13 @@ def load_slots(checkpoints: Path, step: int, slots: dict[str, Parameters]) -> di
     return slots
 
 
+def load_memory(checkpoints: Path, step: int) -> dict[str, np.ndarray]:
+    """Read what interventions remembered at a step; raises as :func:`load_params` does."""
+    with _opened(_verified(checkpoints, step, OPTIMIZER)) as f:
+        names = [name for name in f.keys() if name.startswith(MEMORY)]
+        return {name.removeprefix(MEMORY): f.get_tensor(name) for name in names}
+
+
 def _by_slot(slots: Mapping[str, Parameters]) -> dict[str, np.ndarray]:
     return {f"{slot}.{name}": a for slot, params in slots.items() for name, a in params.items()}
 
@@ -150,22 +163,32 @@ def _verified(checkpoints: Path, step: int, name: str) -> Path:
 
 
 def read_tensors(file: Path, into: Parameters | dict[str, np.ndarray]) -> None:
-    """Fill arrays from a safetensors file that must hold exactly those names and shapes."""
+    """Fill arrays from a safetensors file that must hold exactly those names and shapes.
+
+    Beside them it may hold what interventions remembered, which :func:`load_memory` reads.
+    """
+    with _opened(file) as f:
+        stored = {name for name in f.keys() if not name.startswith(MEMORY)}
+        for name in sorted(stored.symmetric_difference(into)):
+            word = "lacks the" if name in into else "has an unknown"
+            raise UserError(f"{shown(file)} is of another model: it {word} tensor {name!r}")
+        for name, array in into.items():
+            shape = tuple(f.get_slice(name).get_shape())
+            if shape != array.shape:
+                raise UserError(
+                    f"{shown(file)} is of another model: {name} has shape {shape}, "
+                    f"not {array.shape}"
+                )
+        for name, array in into.items():
+            array[...] = f.get_tensor(name)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Open a safetensors file; what is wrong with it becomes a UserError that names it."""
     try:
         with safe_open(file, framework="numpy") as f:
-            stored = set(f.keys())
-            for name in sorted(stored.symmetric_difference(into)):
-                word = "lacks the" if name in into else "has an unknown"
-                raise UserError(f"{shown(file)} is of another model: it {word} tensor {name!r}")
-            for name, array in into.items():
-                shape = tuple(f.get_slice(name).get_shape())
-                if shape != array.shape:
-                    raise UserError(
-                        f"{shown(file)} is of another model: {name} has shape {shape}, "
-                        f"not {array.shape}"
-                    )
-            for name, array in into.items():
-                array[...] = f.get_tensor(name)
+            yield f
     except (SafetensorError, OSError, ValueError) as e:
         if isinstance(e, UserError):
             raise

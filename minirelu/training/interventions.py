@@ -1,9 +1,11 @@
 """What may be done to the updates of a training, by name: ``"freeze params=embed.*"``.
 
-Each is a class with typed settings and one method, ``around(state, grads, step)``. What stands
-there before ``yield`` sees the gradients, before they are clipped, and may change them; then the
-optimizer takes its step; what follows sees the new parameters. A pure function of state, gradients
-and step: nothing is remembered in between, so that a resumed run ends with the same bits.
+Each is a class with typed settings and one method, ``around(update)``. What stands there before
+``yield`` sees the gradients, before they are clipped, and may change them; then the optimizer takes
+its step; what follows sees the new parameters. What comes first in the settings ends last. It is a
+pure function of the :class:`~minirelu.training.update.Update`: what it remembers is in
+``update.state.memory``, what it draws comes from ``update.rng``, so that a resumed run ends with
+the same bits.
 
 To add one, write a class below; its name with underscores is what it is called in the setting
 ``intervene``. Learning rates, batches and the order of things stay as they are.
@@ -21,31 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minirelu.errors import UserError, nearest, one_line
-from minirelu.settings import Checked, setting
+from minirelu.settings import setting
+from minirelu.training.remedies import Centre, UnitClip, UnitShrink
+from minirelu.training.update import Intervention, Update
 
 if TYPE_CHECKING:
     from minirelu.config import ModelConfig
-    from minirelu.model.parameters import Parameters
-    from minirelu.training.state import State
-
-
-@dataclass(frozen=True)
-class Intervention(Checked):
-    """What all have: the steps, from the first to the last one, at which they act."""
-
-    first: int = setting(int, "First step.", default=1, low=1, high=1 << 31)
-    last: int = setting(int, "Last step; 0: the end.", default=0, low=0, high=1 << 31)
-
-    def acts_at(self, step: int) -> bool:
-        """Whether it acts at this step; 1 is the first update."""
-        return self.first <= step and (not self.last or step <= self.last)
-
-    def check(self, config: ModelConfig) -> None:
-        """Raise where the model lacks what is named."""
-
-    def around(self, state: State, grads: Parameters, step: int) -> Iterator[None]:
-        """Act before and after the optimizer's step, which comes at the ``yield``."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -74,14 +57,14 @@ class Freeze(Intervention):
                     f"{nearest(pattern, known)}"
                 )
 
-    def around(self, state: State, grads: Parameters, step: int) -> Iterator[None]:
-        names = self._names(list(grads))
-        before = {name: state.params[name].copy() for name in names}
+    def around(self, update: Update) -> Iterator[None]:
+        names = self._names(list(update.grads))
+        before = {name: update.params[name].copy() for name in names}
         for name in names:
-            grads[name][...] = 0
+            update.grads[name][...] = 0
         yield
         for name, p in before.items():
-            state.params[name][...] = p
+            update.params[name][...] = p
 
 
 @dataclass(frozen=True)
@@ -123,18 +106,21 @@ class ZeroUpdate(Intervention):
                 f"{F - 1}"
             )
 
-    def around(self, state: State, grads: Parameters, step: int) -> Iterator[None]:
-        units = self.unit_numbers()
+    def around(self, update: Update) -> Iterator[None]:
+        units, params = self.unit_numbers(), update.params
         names = [f"blocks.{self.layer}.mlp.{name}" for name in ("W_in", "b_in", "W_out")]
-        before = {n: state.params[n][units] for n in names if n in state.params}  # copies
+        before = {n: params[n][units] for n in names if n in params}  # copies
         yield
         for name, rows in before.items():
-            state.params[name][units] = rows
+            params[name][units] = rows
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {
     "freeze": Freeze,
     "zero_update": ZeroUpdate,
+    "unit_clip": UnitClip,
+    "unit_shrink": UnitShrink,
+    "centre": Centre,
 }
 
 

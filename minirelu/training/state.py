@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
+
+import numpy as np
 
 from minirelu.config import Config
 from minirelu.errors import UserError, command, shown
 from minirelu.model.parameters import Parameters, init_params
 from minirelu.runs.checkpoint import (
     checkpoint_steps,
+    load_memory,
     load_params,
     load_slots,
     load_state,
@@ -29,12 +32,14 @@ from minirelu.training.schedule import kept_steps, probe_steps
 class State:
     """Everything that changes while training; ``step`` updates have been made.
 
-    ``slots`` are what the optimizer remembers, by name (``m`` and ``v`` of Adam).
+    ``slots`` are what the optimizer remembers, by name (``m`` and ``v`` of Adam); ``memory`` is
+    what interventions do.
     """
 
     step: int
     params: Parameters
     slots: dict[str, Parameters]
+    memory: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def save(run: Run, state: State, metrics: IO[bytes]) -> None:
@@ -51,6 +56,7 @@ def save(run: Run, state: State, metrics: IO[bytes]) -> None:
             state.step,
             state.params,
             state.slots,
+            state.memory,
             config=run.settings.tables(),
             metrics_bytes=metrics.tell(),
         )
@@ -77,7 +83,8 @@ def load(run: Run, metrics: IO[bytes] | None = None) -> State:
         refuse_changed(run, saved)
         params = load_params(run.checkpoints, steps[-1], config)
         slots = load_slots(run.checkpoints, steps[-1], new_slots(run.settings))
-        state, metrics_bytes = State(steps[-1], params, slots), saved["metrics_bytes"]
+        memory = load_memory(run.checkpoints, steps[-1])
+        state, metrics_bytes = State(steps[-1], params, slots, memory), saved["metrics_bytes"]
     elif run.steps:
         raise UserError(
             f"{shown(run.folder)} cannot be resumed: no checkpoint has its optimizer state"

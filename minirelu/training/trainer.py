@@ -25,15 +25,17 @@ from minirelu.runs.run import Run
 from minirelu.source import source_digest
 from minirelu.sparsity.measure import measure
 from minirelu.sparsity.measures import probe_measures, summary
-from minirelu.sparsity.unit_states import unit_states
+from minirelu.sparsity.unit_states import UnitStates, unit_states
 from minirelu.text.batches import batch
 from minirelu.training.guard import not_finite
 from minirelu.training.interventions import parse_interventions
 from minirelu.training.schedule import history_steps, learning_rate, probe_steps
 from minirelu.training.state import State, load, save
+from minirelu.training.update import Update
 
 Record = dict[str, Any]
-# What may be done around an update, see ``minirelu.training.interventions``.
+# What may be done around an update, see ``minirelu.training.interventions``; and a user's own.
+Around = Callable[[Update], Any]
 OnStep = Callable[[State, Parameters, int], Any]
 SAVE_EVERY_SECONDS = 300  # so that a crash of a slow run costs no more than this
 
@@ -111,9 +113,9 @@ def train(
             save(run, state, metrics)
         while state.step < settings.train.steps:
             step = state.step + 1
-            acting: list[OnStep] = [i.around for i in interventions if i.acts_at(step)]
+            acting: list[Around] = [i.around for i in interventions if i.acts_at(step)]
             if on_step:
-                acting.append(on_step)
+                acting.append(lambda update: on_step(update.state, update.grads, update.step))
             note(train_step(run, state, workspace, acting))
             if state.step in probes:
                 note(probe(run, state, workspace))
@@ -130,7 +132,7 @@ def train(
 
 
 def train_step(
-    run: Run, state: State, workspace: Workspace, acting: Sequence[OnStep] = ()
+    run: Run, state: State, workspace: Workspace, acting: Sequence[Around] = ()
 ) -> Record:
     """Make one update, with interventions around it, and return its record."""
     config, settings = run.config, run.settings.train
@@ -142,9 +144,17 @@ def train_step(
         settings.batch_seed,
     )  # fmt: skip
     loss, penalty, grads = accumulated_grads(state.params, sequences, config, settings, workspace)
+
+    def watch() -> list[UnitStates]:
+        at_once = settings.batch_size // settings.micro_batches
+        return unit_states(
+            state.params, sequences, config, settings.compute, workspace, at_once, margins=False
+        )
+
+    update = Update(state, grads, step, lr, settings, watch)
     with contextlib.ExitStack() as after_the_update:
         for intervene in acting:
-            after_the_update.enter_context(around_update(intervene, state, grads, step))
+            after_the_update.enter_context(around_update(intervene, update))
         grad_norm = compute.global_norm(grads, settings.compute)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise not_finite(run, state, sequences, loss, grad_norm)
@@ -160,14 +170,15 @@ def train_step(
         **({"l1_penalty": penalty} if settings.l1 else {}),
         "lr": lr,
         "grad_norm": grad_norm,
+        **update.notes,
         "tokens_per_second": round(n_tokens / (time.perf_counter() - start), 1),
     }
 
 
 @contextlib.contextmanager
-def around_update(intervene: OnStep, state: State, grads: Parameters, step: int) -> Iterator[None]:
+def around_update(intervene: Around, update: Update) -> Iterator[None]:
     """Call an intervention now, and what follows its ``yield``, if it has one, afterwards."""
-    rest = intervene(state, grads, step)
+    rest = intervene(update)
     if not isinstance(rest, Iterator):
         yield
         return
