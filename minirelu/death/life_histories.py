@@ -37,9 +37,8 @@ class LifeHistories:
     deaths : Deaths
     dead : bool ndarray, (P, F)
         whether a unit is dead at a record: it has died by then, and is not on again.
-    born_silent : bool ndarray, (F,)
-        silent at record 0: when these "died" is unknown, so they have no death before they were on
-        for a first time.
+    first_on : int ndarray, (F,)
+        index of the first record at which the probe had the unit on; -1 where none had.
     last_alive : int ndarray, (F,)
         index of the last record at which either text had the unit on; -1 where none had.
     unconfirmed : int ndarray, (F,)
@@ -54,10 +53,18 @@ class LifeHistories:
     n_confirm: int
     deaths: Deaths
     dead: np.ndarray
-    born_silent: np.ndarray
+    first_on: np.ndarray
     last_alive: np.ndarray
     unconfirmed: np.ndarray
     candidates: int
+
+    @property
+    def born_silent(self) -> np.ndarray:
+        """Whether each unit is silent at record 0, (F,) bool.
+
+        When it fell silent is unknown, so it has no death before it was on for a first time.
+        """
+        return self.first_on != 0
 
     @property
     def died(self) -> np.ndarray:
@@ -67,21 +74,21 @@ class LifeHistories:
     @property
     def n_deaths(self) -> np.ndarray:
         """Deaths of each unit, re-deaths included, (F,) int."""
-        return np.bincount(self.deaths.unit, minlength=len(self.born_silent))
+        return np.bincount(self.deaths.unit, minlength=len(self.first_on))
 
     @property
     def n_revivals(self) -> np.ndarray:
         """How often each unit came back from a death, (F,) int."""
-        return np.bincount(self.deaths.unit[self.deaths.back >= 0], minlength=len(self.born_silent))
+        return np.bincount(self.deaths.unit[self.deaths.back >= 0], minlength=len(self.first_on))
 
     @cached_property
     def first(self) -> Deaths:
         """Each unit's first death: ``unit`` is 0 to F - 1, the others -1 where it never died."""
         unit, where = np.unique(self.deaths.unit, return_index=True)
-        columns = np.full((3, len(self.born_silent)), -1)
+        columns = np.full((3, len(self.first_on)), -1)
         for column, values in zip(columns, self.deaths[1:], strict=True):
             column[unit] = values[where]
-        return Deaths(np.arange(len(self.born_silent)), *columns)
+        return Deaths(np.arange(len(self.first_on)), *columns)
 
     def step_of(self, record: np.ndarray) -> np.ndarray:
         """Return the steps of records given by index; -1 stays -1.
@@ -197,7 +204,7 @@ def life_histories(
         n_confirm=n_confirm,
         deaths=deaths,
         dead=change[:P].cumsum(axis=0, dtype=np.int8).astype(bool),
-        born_silent=silent[0],
+        first_on=np.where(silent.all(axis=0), -1, (~silent).argmax(axis=0)),
         last_alive=np.where(alive.any(axis=0), P - 1 - alive[::-1].argmax(axis=0), -1),
         unconfirmed=np.bincount(unit[late], minlength=F),
         candidates=len(unit),
