@@ -73,20 +73,31 @@ class Arm:
     """
 
     what: str
-    changes: Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]] = lambda train: {}
+    changes: Changes = lambda train: {}
     source: str = ""
 
 
-def _train(**values: Any) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+Changes = Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]
+
+
+def _train(**values: Any) -> Changes:
     return lambda train: {"train": values}
 
 
-def _rate(factor: float) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+def _act(*texts: str) -> Changes:
+    return _train(intervene=texts)
+
+
+def _rate(factor: float) -> Changes:
     return lambda train: {"train": {"learning_rate": factor * train.learning_rate}}
 
 
-def _warmup(share: float) -> Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]:
+def _warmup(share: float) -> Changes:
     return lambda train: {"train": {"warmup_steps": round(share * train.steps)}}
+
+
+def _sgd(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
+    return {"train": {"optimizer": "sgd_momentum", "learning_rate": 20 * train.learning_rate}}
 
 
 # The arms there are. Two are special: ``base`` alone keeps optimizer states to branch off from,
@@ -96,7 +107,33 @@ ARMS: dict[str, Arm] = {
     "twin": Arm("same initial weights, other batches"),
     "half_rate": Arm("half the learning rate", _rate(0.5)),
     "double_rate": Arm("twice the learning rate", _rate(2)),
-}
+    "unit_clip": Arm(
+        "large updates of a unit are clipped", _act("unit_clip largest=0.04"),
+        "after Brock et al. 2021, arXiv 2102.06171",
+    ),
+    "clip_others": Arm(
+        "as many units, drawn at random, are clipped as much",
+        _act("unit_clip largest=0.04 to=random"), "control of unit_clip",
+    ),
+    "centre": Arm(
+        "the mean is taken out of the MLPs' input", _act("centre"),
+        "Wiesler et al. 2014; Salimans & Kingma 2016, arXiv 1602.07868",
+    ),
+    "frozen_embeddings": Arm(
+        "embeddings stay as they were drawn", _act("freeze params=embed.*,pos_embed.*")
+    ),
+    "frozen_keys": Arm(
+        "what hidden units look for stays as it was drawn", _act("freeze params=*.W_in,*.b_in")
+    ),
+    "no_warmup": Arm("full rate from the first step", _warmup(0)),
+    "warmup_5": Arm("warm-up over 5 % of the steps", _warmup(0.05)),
+    "warmup_50": Arm("warm-up over half of the steps", _warmup(0.5)),
+    "slow_beta2": Arm("Adam's beta2 is 0.999", _train(beta2=0.999)),
+    "no_decay": Arm("no weight decay", _train(weight_decay=0.0)),
+    "no_biases": Arm("no biases anywhere", lambda train: {"model": {"bias": False}}),
+    "sgd": Arm("SGD with momentum, 20 times the rate", _sgd),
+    "l1": Arm("an L1 penalty of 1e-4 on the activations", _train(l1=1e-4)),
+}  # fmt: skip
 
 
 def default_grid(train: TrainConfig) -> dict[str, Any]:
