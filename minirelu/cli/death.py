@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minirelu.cli.estimate import duration
 from minirelu.cli.options import (
     PRESET_HELP,
     SettingsCommand,
@@ -17,12 +18,10 @@ from minirelu.cli.options import (
     threads_option,
     use_threads,
 )
-from minirelu.cli.estimate import duration
 from minirelu.cli.say import say
 from minirelu.config import SECTIONS, Config
 from minirelu.death.experiments import EXPERIMENTS
 from minirelu.death.study import Plan, Study, default_grid
-from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
     from minirelu.death.verdicts import Result

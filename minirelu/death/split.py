@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from minirelu.text.batches import batch
 from minirelu.training.schedule import learning_rate
 from minirelu.training.trainer import accumulated_grads
 
+Look = Callable[[int, int, np.ndarray], None]  # layer, first token, MLP input (N, C)
 # The parts, in the order of ``Split.parts``. "own" is what the unit's weights and bias did.
 PARTS = ("gradient", "momentum", "decay", "bias", "input")
 
@@ -120,7 +123,7 @@ def split_update(run: Run, step: int) -> list[Split]:
 def _at_largest(
     params: Parameters, run: Run, workspace: Workspace
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Each unit's MLP input where its pre-activation is largest, (F, C), and which token that is."""
+    """Each unit's MLP input where its pre-activation is largest, (F, C), and at which token."""
     config = run.config
     x_at = [np.zeros((F, config.d_model)) for F in config.mlp_widths]
     token = [np.zeros(F, np.int64) for F in config.mlp_widths]
@@ -153,7 +156,7 @@ def _at_tokens(
     return x_at
 
 
-def _read_probe(params: Parameters, run: Run, workspace: Workspace, look) -> None:
+def _read_probe(params: Parameters, run: Run, workspace: Workspace, look: Look) -> None:
     """Call ``look(l, first token, x)`` with every layer's MLP input, a few sequences at a time."""
     train, T = run.settings.train, run.config.n_ctx
     at_once = train.batch_size // train.micro_batches
@@ -161,5 +164,9 @@ def _read_probe(params: Parameters, run: Run, workspace: Workspace, look) -> Non
         part = run.probe_tokens[i : i + at_once]
         evaluate(
             params, part[:, :-1], part[:, 1:], run.config, train.compute, workspace,
-            lambda l, x, first=i * T: look(l, first, x),
+            functools.partial(_look_from, look, i * T),
         )  # fmt: skip
+
+
+def _look_from(look: Look, first: int, l: int, x: np.ndarray) -> None:
+    look(l, first, x)

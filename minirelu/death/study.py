@@ -256,7 +256,9 @@ class Study:
         self.runs_folder.mkdir(parents=True, exist_ok=True)
         failures = run_points(points, self.runs_folder, workers, None, watching)
         for name, why in failures.items():
-            raise UserError(f"{len(failures)} of {len(points)} runs failed, among them {name}: {why}")
+            raise UserError(
+                f"{len(failures)} of {len(points)} runs failed, among them {name}: {why}"
+            )
 
     def runs(self, arm: str) -> list[Run]:
         """The finished runs of an arm, one for each seed.
@@ -269,7 +271,5 @@ class Study:
         runs = [open_run(self.runs_folder, point) for point in self.points(arm)]
         unfinished = self.missing([arm])
         if unfinished:
-            raise UserError(
-                f"{shown(self.folder)}: {unfinished[0].name} is not trained to its end"
-            )
+            raise UserError(f"{shown(self.folder)}: {unfinished[0].name} is not trained to its end")
         return [run for run in runs if run is not None]

@@ -37,23 +37,23 @@ class Row:
     """One line of a verdict.
 
     ``where`` is a layer ("2") or all of them ("all"), ``phase`` the steps, ``values`` the
-    statistic of each seed (None where it could not be told), ``null`` what it is if nothing is
+    statistic of each seed (NaN where it could not be told), ``null`` what it is if nothing is
     behind it, ``says`` the letters of the explanations that it speaks for, or "-".
     """
 
     where: str
     phase: str
     statistic: str
-    values: list[float | None]
+    values: Sequence[float]
     null: str
     says: str
 
     @property
     def estimate(self) -> Estimate:
         """Mean over the seeds, with its 95 % interval; NaN without any."""
-        if all(v is None or math.isnan(v) for v in self.values):
+        if np.isnan(self.values).all():
             return Estimate(math.nan, math.nan, math.nan)
-        return over_seeds([math.nan if v is None else v for v in self.values])
+        return over_seeds(self.values)
 
 
 @dataclass

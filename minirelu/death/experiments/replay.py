@@ -138,9 +138,7 @@ def worst_window(run: Run) -> Window:
     (start, stop), most = max(deaths.items(), key=lambda item: item[1])
     if not most:
         raise UserError(f"{shown(run.folder)}: no unit fell silent between its kept states")
-    norms = {
-        r["step"]: r["grad_norm"] for r in run.metrics("train") if start < r["step"] <= stop
-    }
+    norms = {r["step"]: r["grad_norm"] for r in run.metrics("train") if start < r["step"] <= stop}
     first_half = [s for s in norms if s <= (start + stop) / 2]  # its effect must have time to show
     return Window(
         start,
@@ -173,9 +171,7 @@ def _silent(run: Run, params, workspace: Workspace | None = None) -> list[np.nda
         unit_states(params, text, run.config, train.compute, workspace, margins=False)
         for text in (run.probe_tokens, run.confirming_tokens)
     )
-    return [
-        (a.tokens_on == 0) & (b.tokens_on == 0) for a, b in zip(on_probe, on_more, strict=True)
-    ]
+    return [(a.tokens_on == 0) & (b.tokens_on == 0) for a, b in zip(on_probe, on_more, strict=True)]
 
 
 def _share(part: np.ndarray, of: np.ndarray) -> float:
