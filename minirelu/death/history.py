@@ -127,4 +127,4 @@ class History:
             for l in range(L)
         ]
         steps = (np.array(grid, np.int64), np.array(slow_steps, np.int64))
-        return cls(run, *steps, **sizes, layers=layers)
+        return cls(run, *steps, *(sizes[name] for name in SIZES), layers)

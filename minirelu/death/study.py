@@ -67,7 +67,7 @@ class Plan(Checked):
 
 @dataclass(frozen=True)
 class Arm:
-    """What its runs have that those of ``base`` don't; ``changes`` are made from the base's settings.
+    """What its runs have that those of ``base`` don't: ``changes``, made from the base's training.
 
     ``source`` is where the remedy, or the claim, comes from.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from minirelu.death.experiments import intervene, replay
+from minirelu.death.experiments import intervene, replay, revive, twins
 from minirelu.death.study import Study
 from minirelu.death.verdicts import Result
 
@@ -19,6 +19,8 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "twins": Experiment(twins.QUESTION, twins.ARMS, twins.twins),
+    "revive": Experiment(revive.QUESTION, revive.ARMS, revive.revive),
     "replay": Experiment(replay.QUESTION, replay.ARMS, replay.replay),
     "intervene": Experiment(intervene.QUESTION, intervene.ARMS, intervene.intervene),
 }
