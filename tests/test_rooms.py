@@ -19,6 +19,7 @@ ORDER = (
         "training.optimizers",
         "training.update",
         "training.remedies",
+        "training.rebirth",
         "training.interventions",
     ),
     ("kernels",),

@@ -180,15 +180,28 @@ def init_params(
     params = Parameters(config, dtype)
     rng = np.random.default_rng(seed)
     for name, p in params.items():
-        if name.endswith(".w"):
+        if p.ndim == 2:
+            p[:] = initial_rows(name, len(p), config, rng)
+        elif name.endswith(".w"):
             p[:] = 1
-        elif p.ndim == 2 and config.init == "gpt2":
-            residual = name.endswith(("W_O", "W_out"))
-            std = 0.02 / math.sqrt(2 * config.n_layers) if residual else 0.02
-            p[:] = std * rng.standard_normal(p.shape)
-        elif name in ("embed.W_E", "pos_embed.W_pos"):
-            p[:] = rng.standard_normal(p.shape) / math.sqrt(config.d_model)
-        elif p.ndim == 2:
-            limit = math.sqrt(6 / sum(p.shape))
-            p[:] = rng.uniform(-limit, limit, p.shape)
     return params
+
+
+def initial_rows(
+    name: str, n: int, config: ModelConfig, rng: np.random.Generator
+) -> np.ndarray:  # (n, ...)
+    """Draw n rows of a matrix, as :func:`init_params` draws all of them.
+
+    >>> config = ModelConfig(n_layers=1, n_heads=1, d_model=2, d_mlp=3, n_ctx=4, d_vocab=5)
+    >>> initial_rows("blocks.0.mlp.W_in", 1, config, np.random.default_rng(0)).shape
+    (1, 2)
+    """
+    rows, columns = parameter_shapes(config)[name]
+    if config.init == "gpt2":
+        residual = name.endswith(("W_O", "W_out"))
+        std = 0.02 / math.sqrt(2 * config.n_layers) if residual else 0.02
+        return std * rng.standard_normal((n, columns))
+    if name in ("embed.W_E", "pos_embed.W_pos"):
+        return rng.standard_normal((n, columns)) / math.sqrt(config.d_model)
+    limit = math.sqrt(6 / (rows + columns))
+    return rng.uniform(-limit, limit, (n, columns))

@@ -2,7 +2,7 @@
 
 Each is a class with typed settings and one method, ``around(update)``. What stands there before
 ``yield`` sees the gradients, before they are clipped, and may change them; then the optimizer takes
-its step; what follows sees the new parameters. What comes first in the settings ends last. It is a
+its step; what follows sees the new parameters. Of several, the first has the last word. It is a
 pure function of the :class:`~minirelu.training.update.Update`: what it remembers is in
 ``update.state.memory``, what it draws comes from ``update.rng``, so that a resumed run ends with
 the same bits.
@@ -24,6 +24,7 @@ import numpy as np
 
 from minirelu.errors import UserError, nearest, one_line
 from minirelu.settings import setting
+from minirelu.training.rebirth import Redo, Replace
 from minirelu.training.remedies import Centre, UnitClip, UnitShrink
 from minirelu.training.update import Intervention, Update
 
@@ -121,6 +122,8 @@ INTERVENTIONS: dict[str, type[Intervention]] = {
     "unit_clip": UnitClip,
     "unit_shrink": UnitShrink,
     "centre": Centre,
+    "redo": Redo,
+    "replace": Replace,
 }
 
 
@@ -130,9 +133,18 @@ def parse_interventions(texts: Sequence[str]) -> list[Intervention]:
     Raises
     ------
     UserError
-        an unknown name or setting (the nearest is named), or a value that is not allowed.
+        an unknown name or setting (the nearest is named), a value that is not allowed, or two that
+        cannot be combined.
     """
-    return [_parse(text) for text in texts]
+    interventions = [_parse(text) for text in texts]
+    names = [shlex.split(text)[0] for text in texts]
+    for i, one in enumerate(interventions):
+        for other in names[:i] + names[i + 1 :]:
+            if other in one.not_with:
+                raise UserError(
+                    f"intervene: {names[i]} cannot be combined with {other}; give one of them"
+                )
+    return interventions
 
 
 def _parse(text: str) -> Intervention:

@@ -51,9 +51,21 @@ def adam_step(
     g = g * g_scale
     m[:] = beta1 * m + (1 - beta1) * g
     v[:] = beta2 * v + (1 - beta2) * g * g
+    p -= lr * (adam_direction(m, v, step, beta1, beta2, eps) + decay * p)
+
+
+def adam_direction(
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int | np.ndarray,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> np.ndarray:
+    """Where Adam's step leads: the mean over the root of the mean square, both unbiased."""
     m_unbiased = m / (1 - beta1**step)
     v_unbiased = v / (1 - beta2**step)
-    p -= lr * (m_unbiased / (np.sqrt(v_unbiased) + eps) + decay * p)
+    return m_unbiased / (np.sqrt(v_unbiased) + eps)
 
 
 def sgd_step(

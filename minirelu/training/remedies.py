@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -157,6 +157,7 @@ class Centre(Intervention):
     forward pass at each step. After ``last`` the model goes on as the ordinary one that it is.
     """
 
+    not_with: ClassVar[tuple[str, ...]] = ("centre",)
     keep: float = setting(
         float, "Share of the running mean kept at each step.", default=0.9, low=0, high=0.999999
     )

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class Intervention(Checked):
 
     first: int = setting(int, "First step.", default=1, low=1, high=1 << 31)
     last: int = setting(int, "Last step; 0: the end.", default=0, low=0, high=1 << 31)
+
+    not_with: ClassVar[tuple[str, ...]] = ()  # names of those that it cannot be combined with
 
     def acts_at(self, step: int) -> bool:
         """Whether it acts at this step; 1 is the first update."""
