@@ -126,5 +126,5 @@ class History:
             )
             for l in range(L)
         ]
-        steps = (np.array(grid, np.int64), np.array(slow_steps, np.int64))
-        return cls(run, *steps, *(sizes[name] for name in SIZES), layers)
+        steps, slow_at = np.array(grid, np.int64), np.array(slow_steps, np.int64)
+        return cls(run, steps, slow_at, layers=layers, **sizes)

@@ -69,12 +69,14 @@ class Plan(Checked):
 class Arm:
     """What its runs have that those of ``base`` don't: ``changes``, made from the base's training.
 
-    ``source`` is where the remedy, or the claim, comes from.
+    ``source`` is where the remedy, or the claim, comes from; ``history``: whether its units are
+    followed, or only counted at the end.
     """
 
     what: str
     changes: Changes = lambda train: {}
     source: str = ""
+    history: bool = False
 
 
 Changes = Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]
@@ -103,10 +105,10 @@ def _sgd(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
 # The arms there are. Two are special: ``base`` alone keeps optimizer states to branch off from,
 # and ``twin`` has the initial weights of its seed and the batches of the next one.
 ARMS: dict[str, Arm] = {
-    "base": Arm("the settings of the study"),
-    "twin": Arm("same initial weights, other batches"),
-    "half_rate": Arm("half the learning rate", _rate(0.5)),
-    "double_rate": Arm("twice the learning rate", _rate(2)),
+    "base": Arm("the settings of the study", history=True),
+    "twin": Arm("same initial weights, other batches", history=True),
+    "half_rate": Arm("half the learning rate", _rate(0.5), history=True),
+    "double_rate": Arm("twice the learning rate", _rate(2), history=True),
     "unit_clip": Arm(
         "large updates of a unit are clipped", _act("unit_clip largest=0.04"),
         "after Brock et al. 2021, arXiv 2102.06171",
@@ -132,7 +134,15 @@ ARMS: dict[str, Arm] = {
     "no_decay": Arm("no weight decay", _train(weight_decay=0.0)),
     "no_biases": Arm("no biases anywhere", lambda train: {"model": {"bias": False}}),
     "sgd": Arm("SGD with momentum, 20 times the rate", _sgd),
-    "l1": Arm("an L1 penalty of 1e-4 on the activations", _train(l1=1e-4)),
+    "l1": Arm("an L1 penalty of 1e-4 on the activations", _train(l1=1e-4), history=True),
+    "redo": Arm(
+        "dormant units are drawn anew every 32 steps", _act("redo tau=0.025 every=32"),
+        "Sokar et al. 2023, arXiv 2302.12902",
+    ),
+    "replace": Arm(
+        "units of the lowest utility are drawn anew", _act("replace rate=1e-3 maturity=32"),
+        "Dohare et al. 2024, arXiv 2306.13812",
+    ),
 }  # fmt: skip
 
 
@@ -227,6 +237,8 @@ class Study:
             tables["train"] |= {"seed": first + i, "data_seed": first + data}
             if arm != "base":
                 tables["train"]["keep_optimizer_at"] = ()
+            if not ARMS[arm].history:
+                tables["train"]["history_every"] = 0
             settings = Config.from_tables({name: tables[name] for name in SECTIONS})
             values = {"arm": arm, "seed": first + i}
             points.append(Point(f"{arm},seed={first + i}", values, settings))

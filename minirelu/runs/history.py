@@ -24,7 +24,6 @@ HISTORY_FORMAT = 1
 SLOW_EVERY = 4
 FAST = ("tokens_on", "sequences_on", "confirm_on", "margin")
 SLOW = ("bias", "norm", "alignment", "mean_post", "second_moment")
-# of the texts, in the order in which ``death.history.History`` has them
 SIZES = ("n_tokens", "n_sequences", "n_confirm_tokens", "n_confirm_sequences")
 
 

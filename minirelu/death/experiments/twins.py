@@ -98,7 +98,7 @@ def _order(study: Study, a: History, b: History, l: int) -> float:
         )  # fmt: skip
         deaths.append(lives.first.high)
     try:
-        return order_of_deaths(*deaths).rho.value
+        return order_of_deaths(deaths[0], deaths[1]).rho.value
     except UserError:  # too few died in both
         return math.nan
 
