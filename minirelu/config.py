@@ -23,7 +23,7 @@ from minirelu.model.activation_functions import (
     activation_function,
 )
 from minirelu.settings import Checked, setting
-from minirelu.training.interventions import parse_interventions
+from minirelu.training.interventions import INTERVENTIONS, parse_interventions
 from minirelu.training.optimizers import OPTIMIZERS
 
 if sys.version_info >= (3, 11):
@@ -220,8 +220,8 @@ class TrainConfig(Checked):
     )
     intervene: tuple[str, ...] = setting(
         str,
-        'What is done to the updates, as in "freeze params=embed.*"; see '
-        "minirelu/training/interventions.py.",
+        'What is done to the updates, as in "freeze params=embed.*". There are '
+        f"{', '.join(INTERVENTIONS)}; tutorials/interventions.md has their settings.",
         default=(),
         several=True,
     )

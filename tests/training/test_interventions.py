@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import new_run, quick_settings, result, stop_after
 
 import minirelu as mr
 from minirelu.errors import UserError
-from minirelu.training.interventions import parse_interventions
+from minirelu.training.interventions import INTERVENTIONS, parse_interventions
 
 
 def test_frozen_parameters_stay_and_the_others_do_not(text_file, tmp_path):
@@ -104,6 +107,16 @@ def test_mistakes_are_named(text_file, text, words):
     with pytest.raises(UserError) as e:
         quick_settings(text_file, intervene=(text,))
     assert words in str(e.value)
+
+
+def test_the_page_has_every_intervention_with_its_settings_and_their_defaults():
+    page = Path(__file__).parents[2] / "tutorials/interventions.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for name, kind in INTERVENTIONS.items():
+        (row,) = (line for line in lines if line.startswith(f"| `{name}` |"))
+        for f in dataclasses.fields(kind):
+            text = row if f.name not in ("first", "last") else "\n".join(lines)
+            assert f"`{f.name}={f.default}`" in text, name
 
 
 def test_intervention_settings_are_typed():
