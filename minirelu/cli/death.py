@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from minirelu.cli.say import say
 from minirelu.config import SECTIONS, Config
 from minirelu.death.experiments import EXPERIMENTS
 from minirelu.death.study import Plan, Study, default_grid
+from minirelu.errors import command
 
 if TYPE_CHECKING:
     from minirelu.death.verdicts import Result
@@ -81,6 +83,77 @@ def _experiment_command(name: str) -> click.Command:
       minirelu death {name} --preset tiny --seeds 2
     """
     return click.command(name, cls=SettingsCommand, help=help)(run)
+
+
+@death.command()
+@click.argument("run", type=click.Path())
+@click.option(
+    "--successive", type=int, default=3, show_default=True,
+    help="Silent records in a row that make a death.",
+)  # fmt: skip
+def history(run: str, successive: int) -> None:
+    """Tell who fell silent, died and came back in one run, layer by layer.
+
+    RUN was trained with --history-every, as the runs of a study are. A unit dies when it is silent
+    at several records in a row, and on a larger text that shares nothing with the probe.
+
+    \b
+    Examples:
+      minirelu train --history-every 10
+      minirelu death history runs/small
+    """
+    from minirelu.death.definitions import definitions
+    from minirelu.death.history import History
+    from minirelu.death.summary import summary
+    from minirelu.runs.files import explained, write_text
+    from minirelu.runs.run import Run
+
+    found = History.of(Run.open(run))
+    numbers = summary(found, successive)
+    numbers["definitions"] = definitions(found)
+    rarer = 100 * numbers["silent_means_less_than"]
+    say(
+        f"{'records':9} {numbers['records']}, every {numbers['every']} steps, the last at step "
+        f"{numbers['step']}\n"
+        f"{'texts':9} probe {numbers['probe_tokens']:,} tokens, confirming text "
+        f"{numbers['confirming_tokens']:,}\n"
+        f"{'silent':9} on both: on in fewer than {rarer:.1f} % of sequences (95 % confidence, {numbers['sequences']} sequences)\n"
+        f"{'death':9} silent at {successive} records in a row, and on the confirming text\n"
+    )
+    rows = [_history_row(row) for row in numbers["layers"]]
+    for cells in (list(rows[0]), *(list(row.values()) for row in rows)):
+        say("  ".join(f"{cell:>11}" for cell in cells))
+    say(
+        "\nfalse: of the silences on the probe, those that the confirming text refutes\n"
+        "vs flicker: returns over those that rare firing would show\n"
+        "shape: of a Weibull fit, below 1 where the hazard of dying falls with time"
+    )
+    file = Path(run) / "death" / "history.json"
+    with explained("writing the results"):
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, json.dumps(numbers, indent=1))
+    say(f"{'written':9} {file}\n{'next':9} {command('figure survival', run)}")
+
+
+def _history_row(row: dict[str, Any]) -> dict[str, str]:
+    def share(x: float | None) -> str:
+        return "-" if x is None else f"{100 * x:.1f} %"
+
+    def number(x: float | None) -> str:
+        return "-" if x is None else f"{x:.3g}"
+
+    return {
+        "layer": str(row["layer"]),
+        "silent now": share(row["silent_on_both"]),
+        "dead now": share(row["dead"]),
+        "ever died": share(row["died"]),
+        "came back": share(row["came_back"]),
+        "false": share(row["false_death_rate"][0]),
+        "deaths/step": number(row["deaths_per_step"]),
+        "back/step": number(row["revivals_per_step"]),
+        "vs flicker": number(row["returns_over_flicker"]),
+        "shape": number(row["weibull_shape"][0]),
+    }
 
 
 for _name in EXPERIMENTS:

@@ -1,0 +1,165 @@
+"""Approach: how a unit's margin comes down before its death, and what pulls it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minirelu.death.approach import aligned, approach, walk_null
+from minirelu.death.history import History
+from minirelu.death.intervals import over_seeds
+from minirelu.death.split import PARTS, Split, split_update
+from minirelu.death.study import Study
+from minirelu.death.summary import lives_of
+from minirelu.death.verdicts import NOTHING, Result, Row
+from minirelu.errors import UserError
+from minirelu.runs.checkpoint import checkpoint_steps
+
+ARMS = ("base",)
+QUESTION = "How does a unit's margin come down before its death, and what pulls it?"
+PREDICTIONS = {
+    "R": "as a random walk: exponent 1, and no more deaths than walks with the same steps",
+    "O": "in one jump: more than half of the descent in its largest step",
+    "D": "as a steady fall: exponent towards 2, more deaths than random walks have",
+    "G": "not at all: who is to die is near 0 from the start",
+}
+BEFORE = 6  # records before death
+
+
+def approach_death(study: Study) -> Result:
+    """Margins aligned at death against random walks, and the split of updates, by layer."""
+    histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs("base")]
+    splits = [_splits(history) for history in histories]
+    rows, data = [], {}
+    for l in range(study.base.model.n_layers):
+        found = [_of_layer(study, history, l) for history in histories]
+        known = [f for f in found if f]
+        if known:
+            columns = {key: [f[key] for f in known] for key in known[0]}
+            jump = columns["jump"]
+            rows += [
+                Row(f"{l}", "to death", "exponent of the descent", columns["exponent"],
+                    _null(columns["null exponent"]), _says(study, columns)),
+                Row(f"{l}", "to death", "share of its largest step", jump,
+                    _null(columns["null jump"]), NOTHING),
+                Row(f"{l}", "to death", "deaths / those of random walks", columns["excess"], "1",
+                    NOTHING),
+            ]  # fmt: skip
+        pulls = _pulls(histories, splits, l)
+        for who in ("dying", "staying"):
+            for part in PARTS:
+                values = [pull[who][part] for pull in pulls]
+                rows.append(Row(f"{l}", "an update", f"{part}, {who}, 1e-3", values, "0", NOTHING))
+        data[f"{l}"] = {"margins": [f["mean"] for f in known],
+                        "spread": [f["spread"] for f in known], "pulls": pulls}  # fmt: skip
+    if not any(of_layer["margins"] for of_layer in data.values()):
+        raise UserError(
+            f"too few units died {BEFORE} records or more after the first one; train longer, "
+            "wider, or with a smaller --history-every"
+        )
+    data["steps before death"] = [
+        int((i - BEFORE) * np.diff(histories[0].steps)[0]) for i in range(BEFORE + 1)
+    ]
+    runs = [history.run for history in histories]
+    return Result("approach", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+
+
+def _null(values: list[float]) -> str:
+    mean = np.nanmean(values) if not np.isnan(values).all() else math.nan
+    return "-" if math.isnan(mean) else f"{mean:.2f}"
+
+
+def _of_layer(study: Study, history: History, l: int) -> dict[str, Any]:
+    """Statistics of one run's layer; empty where too few units died."""
+    margin = history.layers[l].margin.astype(np.float32)
+    lives = lives_of(history, l, study.plan.successive)
+    paths = aligned(margin, lives.first.high, BEFORE)
+    try:
+        found = approach(paths)
+    except UserError:
+        return {}
+    null = walk_null(margin, BEFORE, study.plan.successive, repeats=20)
+    died = int(lives.died.sum())
+    return {
+        "exponent": found.exponent.value,
+        "null exponent": null.exponent.value,
+        "jump": found.jump.value,
+        "null jump": null.jump.value,
+        "excess": died / null.deaths.value if null.deaths.value else math.nan,
+        "mean": found.mean.tolist(),
+        "spread": found.spread.tolist(),
+    }
+
+
+def _splits(history: History) -> dict[int, list[Split]]:
+    """The split of the update after each kept optimizer state, but the last."""
+    run = history.run
+    kept = checkpoint_steps(run.checkpoints, resumable=True)[:-1]
+    kept = [step for step in kept if step in history.steps]
+    if not kept:
+        raise UserError(
+            f"{run.name} keeps no optimizer state on a step of its history; train with "
+            "--keep-optimizer-at, at multiples of --history-every"
+        )
+    return {step: split_update(run, step) for step in kept}
+
+
+def _pulls(
+    histories: list[History], splits: list[dict[int, list[Split]]], l: int
+) -> list[dict[str, dict[str, float]]]:
+    """Of each seed: what the parts of an update do, on average, to units that die next or stay.
+
+    Dying: alive at a kept state, silent on both texts at one of the next three records. In
+    thousandths of a pre-activation, at the token where it is largest.
+    """
+    pulls = []
+    for history, of_run in zip(histories, splits, strict=True):
+        layer = history.layers[l]
+        silent = (layer.tokens_on == 0) & (layer.confirm_on == 0)
+        sums = {who: np.zeros(len(PARTS)) for who in ("dying", "staying")}
+        n = dict.fromkeys(sums, 0)
+        for step, by_layer in of_run.items():
+            p = int(np.searchsorted(history.steps, step))
+            alive = layer.tokens_on[p] > 0
+            soon = silent[p + 1 : p + 4].any(axis=0)
+            for who, units in (("dying", alive & soon), ("staying", alive & ~soon)):
+                sums[who] += by_layer[l].parts[:, units].sum(axis=1)
+                n[who] += int(units.sum())
+        pulls.append(
+            {
+                who: {
+                    part: 1000 * float(x) / n[who] if n[who] else math.nan
+                    for part, x in zip(PARTS, sums[who], strict=True)
+                }
+                for who in sums
+            }
+        )
+    return pulls
+
+
+def _says(study: Study, columns: dict[str, list[float]]) -> str:
+    if len(columns["exponent"]) < 2:
+        return NOTHING
+    if over_seeds(columns["jump"]).low > study.plan.largest_step:
+        return "O"
+    excess, null = over_seeds(columns["excess"]), columns["null exponent"]
+    exponent = over_seeds(columns["exponent"])
+    walks = np.nanmean(null) if not np.isnan(null).all() else 1.0
+    if exponent.low > walks and excess.low > 1:
+        return "D"
+    return "R" if exponent.low <= walks <= exponent.high and excess.low <= 1 else NOTHING
+
+
+def _conclusion(rows: list[Row]) -> str:
+    main = [row for row in rows if row.statistic == "exponent of the descent"]
+    parts = {letter: ", ".join(row.where for row in main if row.says == letter) for letter in "RDO"}
+    told = [
+        f"{what} in layers {parts[letter]}"
+        for letter, what in (("D", "a steady fall"), ("R", "random walks"), ("O", "jumps"))
+        if parts[letter]
+    ]
+    return f"Before death, margins look like {'; '.join(told)}." if told else (
+        "Before death, margins fit neither random walks, nor a steady fall, nor jumps."
+    )  # fmt: skip

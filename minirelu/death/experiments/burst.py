@@ -1,0 +1,100 @@
+"""Burst: do deaths come all at once, and where the gradient spikes?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minirelu.death.bursts import bursts, correlation_with, largest_in_intervals, spikes
+from minirelu.death.history import History
+from minirelu.death.intervals import over_seeds
+from minirelu.death.life_histories import life_histories
+from minirelu.death.study import Study
+from minirelu.death.transitions import rates
+from minirelu.death.verdicts import NOTHING, Result, Row
+from minirelu.errors import UserError
+
+ARMS = ("base",)
+QUESTION = "Do deaths come in bursts, and do these follow spikes of gradient or loss?"
+PREDICTIONS = {
+    "R": "Fano factor about 1: each unit dies by itself, at a smooth hazard",
+    "O": "Fano factor far above 1, and deaths correlate with spikes",
+    "D": "smooth, whatever the hazard; no correlation with spikes",
+    "G": "as for D",
+}
+SIGNALS = ("grad_norm", "loss")
+
+
+def burst(study: Study) -> Result:
+    """Scatter of deaths around a smooth hazard, and their correlation with spikes, by layer."""
+    histories = [History.of(run, at_least=21) for run in study.runs("base")]
+    spiky = [
+        {name: [r[name] for r in history.run.metrics("train")] for name in SIGNALS}
+        for history in histories
+    ]
+    rows, data = [], {}
+    n_deaths = 0
+    for l in range(study.base.model.n_layers):
+        fano, null = [], []
+        r: dict[str, list[float]] = {name: [] for name in SIGNALS}
+        p: dict[str, list[float]] = {name: [] for name in SIGNALS}
+        series = []
+        for history, signals in zip(histories, spiky, strict=True):
+            layer = history.layers[l]
+            found = rates(
+                life_histories(
+                    history.steps, layer.tokens_on, layer.confirm_on,
+                    history.n_confirm_sequences, study.plan.successive,
+                )
+            )  # fmt: skip
+            n_deaths += int(found.deaths.sum())
+            series.append({"deaths": found.deaths.tolist(), "at_risk": found.at_risk.tolist()})
+            if found.deaths.sum() < 10:  # says nothing of how they scatter
+                continue
+            scatter = bursts(found.deaths, found.at_risk)
+            fano.append(scatter.fano)
+            null.append(scatter.null.value)
+            for name in SIGNALS:
+                peaks = largest_in_intervals(spikes(np.array(signals[name])), history.steps)
+                correlation = correlation_with(scatter.excess, peaks)
+                r[name].append(correlation.r)
+                p[name].append(correlation.p)
+        if not fano:
+            fano, null = [math.nan], [math.nan]
+            r = p = {name: [math.nan] for name in SIGNALS}
+        level = f"{np.mean(null):.2g}"
+        locked = any(np.mean(p[name]) < study.plan.significance for name in SIGNALS)
+        rows.append(Row(f"{l}", "all", "Fano factor", fano, level, _says(study, fano, locked)))
+        for name in SIGNALS:
+            rows.append(Row(f"{l}", "all", f"r with spikes of {name}", r[name], "0", NOTHING))
+            rows.append(Row(f"{l}", "all", f"its p, {name}", p[name], "0.5", NOTHING))
+        data[f"{l}"] = series
+    if not n_deaths:
+        raise UserError("no unit died in any run, so there are no bursts; train longer or wider")
+    runs = [history.run for history in histories]
+    data["steps"] = histories[0].steps.tolist()
+    return Result("burst", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+
+
+def _says(study: Study, fano: list[float], locked: bool) -> str:
+    if len(fano) < 2 or np.isnan(fano).any():
+        return NOTHING
+    estimate = over_seeds(fano)
+    if estimate.low > study.plan.fano and locked:
+        return "O"
+    if estimate.high <= study.plan.fano and not locked:
+        return "RDG"  # smooth, and not tied to spikes: speaks against outliers alone
+    return NOTHING
+
+
+def _conclusion(rows: list[Row]) -> str:
+    fano = {row.where: row for row in rows if row.statistic == "Fano factor"}
+    tied = [where for where, row in fano.items() if row.says == "O"]
+    smooth = [where for where, row in fano.items() if row.says == "RDG"]
+    if tied:
+        return f"Deaths come in bursts that follow spikes in layers {', '.join(tied)}."
+    return (
+        "In no layer do deaths come in bursts that follow spikes; they are smooth and free of "
+        f"them in {len(smooth)} of {len(fano)} layers."
+    )

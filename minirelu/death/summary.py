@@ -1,0 +1,128 @@
+"""What became of the hidden units of one run, layer by layer: the numbers of a report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minirelu.death.history import History, LayerHistory
+from minirelu.death.intervals import silence_bound
+from minirelu.death.life_histories import LifeHistories, life_histories
+from minirelu.death.survival import exponential_or_weibull, first_deaths, life_table, logrank
+from minirelu.death.transitions import flicker, rates
+from minirelu.errors import UserError
+
+
+def lives_of(history: History, l: int, successive: int = 3) -> LifeHistories:
+    """Deaths and revivals of a layer's units, see :func:`life_histories`."""
+    layer = history.layers[l]
+    return life_histories(
+        history.steps, layer.tokens_on, layer.confirm_on, history.n_confirm_sequences, successive
+    )
+
+
+def summary(history: History, successive: int = 3) -> dict[str, Any]:
+    """Count who fell silent, died and came back in each layer of a run.
+
+    Parameters
+    ----------
+    history : History
+    successive : int
+        silent records in a row that make a death.
+
+    Returns
+    -------
+    dict
+        what the numbers depend on, and ``layers``, a dict for each: shares of the layer's units
+        (``silent_on_probe``, ``silent_on_both``, ``dead`` at the last record; ``died`` and
+        ``came_back`` at any), ``deaths``, ``revivals``, ``died_again``, ``false_death_rate``
+        (value, low, high), deaths and returns per unit and step, ``survival`` at the end with its
+        band, ``weibull_shape`` and by how much a constant hazard fits worse (``aic_difference``),
+        ``returns_over_flicker``, and the log-rank ``z`` against the layer before. None where there
+        is nothing to tell.
+
+    Raises
+    ------
+    UserError
+        too few records.
+    """
+    every_layer = []
+    before = None
+    for l, layer in enumerate(history.layers):
+        lives = lives_of(history, l, successive)
+        times = first_deaths(lives)
+        row = {"layer": l, **_counts(lives, layer)}
+        row |= _of_survival(times)
+        row["returns_over_flicker"] = _or_none(
+            lambda layer=layer: _flicker(history, layer, successive)
+        )
+        row["logrank_z"] = (
+            _or_none(lambda a=times, b=before: logrank(a, b).z) if before is not None else None
+        )
+        before = times
+        every_layer.append(row)
+    sequences = history.n_sequences + history.n_confirm_sequences
+    return {
+        "records": len(history.steps),
+        "every": int(history.steps[1] - history.steps[0]) if len(history.steps) > 1 else 0,
+        "step": int(history.steps[-1]),
+        "successive": successive,
+        "probe_tokens": history.n_tokens,
+        "confirming_tokens": history.n_confirm_tokens,
+        "sequences": sequences,
+        "silent_means_less_than": float(silence_bound(sequences)),
+        "layers": every_layer,
+    }
+
+
+def _counts(lives: LifeHistories, layer: LayerHistory) -> dict[str, Any]:
+    r = rates(lives)
+    both = (layer.tokens_on[-1] == 0) & (layer.confirm_on[-1] == 0)
+    return {
+        "silent_on_probe": float((layer.tokens_on[-1] == 0).mean()),
+        "silent_on_both": float(both.mean()),
+        "dead": float(lives.dead[-1].mean()),
+        "died": float(lives.died.mean()),
+        "came_back": float((lives.n_revivals > 0).mean()),
+        "deaths": int(lives.n_deaths.sum()),
+        "revivals": int(lives.n_revivals.sum()),
+        "died_again": int((lives.n_deaths > 1).sum()),
+        "false_death_rate": [_finite(x) for x in lives.false_death_rate],
+        "deaths_per_step": _finite(r.deaths_per_step().value),
+        "revivals_per_step": _finite(r.revivals_per_step().value),
+    }
+
+
+def _of_survival(times) -> dict[str, Any]:
+    table = _or_none(lambda: life_table(times))
+    fit = _or_none(lambda: exponential_or_weibull(times))
+    survival = [None] * 3
+    if table is not None:
+        columns = (table.survival, table.survival_low, table.survival_high)
+        survival = [_finite(column[-1]) for column in columns]
+    return {
+        "survival": survival,
+        "weibull_shape": [_finite(x) for x in fit.shape] if fit else [None] * 3,
+        "aic_difference": fit and _finite(fit.aic_difference),
+    }
+
+
+def _flicker(history: History, layer: LayerHistory, successive: int) -> float | None:
+    return _finite(
+        flicker(
+            layer.sequences_on, history.n_sequences, layer.confirm_on,
+            history.n_confirm_sequences, successive,
+        ).ratio.value
+    )  # fmt: skip
+
+
+def _or_none(value):
+    """None where a statistic has too little to go by."""
+    try:
+        return value()
+    except UserError:
+        return None
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if math.isfinite(x) else None
