@@ -117,7 +117,8 @@ def history(run: str, successive: int) -> None:
         f"{numbers['step']}\n"
         f"{'texts':9} probe {numbers['probe_tokens']:,} tokens, confirming text "
         f"{numbers['confirming_tokens']:,}\n"
-        f"{'silent':9} on both: on in fewer than {rarer:.1f} % of sequences (95 % confidence, {numbers['sequences']} sequences)\n"
+        f"{'silent':9} on both: on in fewer than {rarer:.1f} % of sequences "
+        f"(95 % confidence, {numbers['sequences']} sequences)\n"
         f"{'death':9} silent at {successive} records in a row, and on the confirming text\n"
     )
     rows = [_history_row(row) for row in numbers["layers"]]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minirelu.death.history import History, LayerHistory
 from minirelu.death.intervals import silence_bound
 from minirelu.death.life_histories import LifeHistories, life_histories
-from minirelu.death.survival import exponential_or_weibull, first_deaths, life_table, logrank
+from minirelu.death.survival import (
+    Times,
+    exponential_or_weibull,
+    first_deaths,
+    life_table,
+    logrank,
+)
 from minirelu.death.transitions import flicker, rates
 from minirelu.errors import UserError
 
@@ -47,18 +55,15 @@ def summary(history: History, successive: int = 3) -> dict[str, Any]:
         too few records.
     """
     every_layer = []
-    before = None
+    before: Times | None = None
     for l, layer in enumerate(history.layers):
         lives = lives_of(history, l, successive)
         times = first_deaths(lives)
         row = {"layer": l, **_counts(lives, layer)}
         row |= _of_survival(times)
-        row["returns_over_flicker"] = _or_none(
-            lambda layer=layer: _flicker(history, layer, successive)
-        )
-        row["logrank_z"] = (
-            _or_none(lambda a=times, b=before: logrank(a, b).z) if before is not None else None
-        )
+        row["returns_over_flicker"] = _or_none(partial(_flicker, history, layer, successive))
+        test = _or_none(partial(logrank, times, before)) if before else None
+        row["logrank_z"] = test and test.z
         before = times
         every_layer.append(row)
     sequences = history.n_sequences + history.n_confirm_sequences
@@ -93,10 +98,10 @@ def _counts(lives: LifeHistories, layer: LayerHistory) -> dict[str, Any]:
     }
 
 
-def _of_survival(times) -> dict[str, Any]:
-    table = _or_none(lambda: life_table(times))
-    fit = _or_none(lambda: exponential_or_weibull(times))
-    survival = [None] * 3
+def _of_survival(times: Times) -> dict[str, Any]:
+    table = _or_none(partial(life_table, times))
+    fit = _or_none(partial(exponential_or_weibull, times))
+    survival: list[float | None] = [None] * 3
     if table is not None:
         columns = (table.survival, table.survival_low, table.survival_high)
         survival = [_finite(column[-1]) for column in columns]
@@ -116,7 +121,7 @@ def _flicker(history: History, layer: LayerHistory, successive: int) -> float | 
     )  # fmt: skip
 
 
-def _or_none(value):
+def _or_none(value: Callable[[], Any]) -> Any:
     """None where a statistic has too little to go by."""
     try:
         return value()

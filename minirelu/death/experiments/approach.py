@@ -32,7 +32,8 @@ def approach_death(study: Study) -> Result:
     """Margins aligned at death against random walks, and the split of updates, by layer."""
     histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs("base")]
     splits = [_splits(history) for history in histories]
-    rows, data = [], {}
+    rows: list[Row] = []
+    data: dict[str, Any] = {}
     for l in range(study.base.model.n_layers):
         found = [_of_layer(study, history, l) for history in histories]
         known = [f for f in found if f]
@@ -54,7 +55,7 @@ def approach_death(study: Study) -> Result:
                 rows.append(Row(f"{l}", "an update", f"{part}, {who}, 1e-3", values, "0", NOTHING))
         data[f"{l}"] = {"margins": [f["mean"] for f in known],
                         "spread": [f["spread"] for f in known], "pulls": pulls}  # fmt: skip
-    if not any(of_layer["margins"] for of_layer in data.values()):
+    if not any(row.statistic == "exponent of the descent" for row in rows):
         raise UserError(
             f"too few units died {BEFORE} records or more after the first one; train longer, "
             "wider, or with a smaller --history-every"
