@@ -22,8 +22,8 @@ from minirelu.cli.options import (
 from minirelu.cli.say import say
 from minirelu.config import SECTIONS, Config
 from minirelu.death.experiments import EXPERIMENTS
-from minirelu.death.study import Plan, Study, default_grid
-from minirelu.errors import command
+from minirelu.death.study import ARMS, Plan, Study, default_grid
+from minirelu.errors import UserError, command, one_line
 
 if TYPE_CHECKING:
     from minirelu.death.verdicts import Result
@@ -83,6 +83,83 @@ def _experiment_command(name: str) -> click.Command:
       minirelu death {name} --preset tiny --seeds 2
     """
     return click.command(name, cls=SettingsCommand, help=help)(run)
+
+
+@death.command("all")
+@click.option("--out", type=click.Path(), help="Folder of the study.  [default: studies/SIZE]")
+@click.option(
+    "--budget", default="30m", show_default=True, help="Time for all of it, as in 30m or 2h."
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Runs at a time.")
+@threads_option
+def everything(out: str | None, budget: str, workers: int, threads: int | None) -> None:
+    """Do every experiment that a time budget allows, with models as large as it allows.
+
+    It says what is given up: larger models, arms, seeds. The same command again goes on with what
+    is not done.
+
+    \b
+    Examples:
+      minirelu death all --budget 30m --workers 2
+      minirelu death all --budget 8h --workers 2 --out studies/night
+    """
+    from minirelu.death.budget import configs, fit
+    from minirelu.estimate import run_seconds
+
+    use_threads(threads)
+    seconds = _seconds(budget)
+    if out and (Path(out) / "study.toml").is_file():
+        study = Study.open(out)
+        arms = tuple(arm for arm in ARMS if any(study.runs_folder.glob(f"{arm},seed=*")))
+        say(f"{'goes on':9} with {study.folder}")
+    else:
+        chosen = fit(
+            seconds, workers, configs(), Plan(),
+            lambda base: run_seconds(base, base.train.steps)[0],
+        )  # fmt: skip
+        say(f"{'size':9} {chosen.size}: {chosen.base.model.n_layers} layers, d_mlp "
+            f"{chosen.base.model.d_mlp}, {chosen.base.train.steps} steps; {chosen.plan.seeds} seeds"
+            f"; about {duration(chosen.seconds)}")  # fmt: skip
+        for what in chosen.given_up:
+            say(f"{'given up':9} {what}")
+        study = Study.make(out or Path("studies", chosen.size), chosen.base, chosen.plan)
+        arms = chosen.arms
+    train_arms(study, arms, workers)
+    failed = []
+    for name in EXPERIMENTS:
+        say(f"\n== {name} ==")
+        try:
+            do(study, name)
+        except UserError as e:  # one that has nothing to go by does not keep the others
+            say(f"{'not done':9} {e}")
+            failed.append(name)
+    if len(failed) == len(EXPERIMENTS):
+        raise UserError("no experiment could be done; see above why")
+
+
+@death.command()
+@click.argument("page", type=click.Path(dir_okay=False))
+@click.argument("studies", nargs=-1, required=True, type=click.Path())
+def page(page: str, studies: tuple[str, ...]) -> None:
+    """Put the results of studies into a page of Markdown, between its two marks.
+
+    \b
+    Example:
+      minirelu death page tutorials/neuron-death.md studies/small studies/wide
+    """
+    from minirelu.death.page import write_page
+
+    n = write_page(Path(page), [Study.open(folder) for folder in studies], list(EXPERIMENTS))
+    say(f"{'written':9} {page}, {n} results")
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = text[:-1], text[-1:]
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UserError(f"--budget: {one_line(text)} is not like 30m or 2h") from None
 
 
 @death.command()

@@ -1,0 +1,153 @@
+"""A page of Markdown on what studies found: its tables and figures come from their results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minirelu.death.study import Study
+from minirelu.death.verdicts import EXPLANATIONS, read_result
+from minirelu.errors import UserError, shown
+from minirelu.runs.files import explained, write_text
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> int:
+    """Put the results of studies between the marks of a page; the text around them stays.
+
+    Figures are copied beside the page, into a folder of its name.
+
+    Parameters
+    ----------
+    file : Path
+        Markdown with the lines :data:`BEGIN` and :data:`END`.
+    studies : sequence of Study
+    names : sequence of str
+        experiments, in the order in which they are shown.
+
+    Returns
+    -------
+    int
+        how many results were found.
+
+    Raises
+    ------
+    UserError
+        no such page, or it lacks the marks; no study has a result.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        _, after = rest.split(END)
+    except OSError as e:
+        raise UserError(f"cannot read {shown(file)}: {e.strerror}") from None
+    except ValueError:
+        raise UserError(
+            f"{shown(file)} lacks the lines {BEGIN} and {END}, between which results go"
+        ) from None
+    pictures = file.with_suffix("")
+    parts, n = [], 0
+    for study in studies:
+        parts.append(f"## Study `{study.folder.name}`\n\n{_settings(study)}")
+        for name in names:
+            content = read_result(study, name)
+            if content is None:
+                continue
+            n += 1
+            parts.append(experiment_text(content))
+            drawn = study.folder / "figures" / f"{name}.png"
+            if drawn.is_file():
+                copy = pictures / f"{study.folder.name}-{name}.png"
+                with explained("copying the figures"):
+                    pictures.mkdir(exist_ok=True)
+                    shutil.copyfile(drawn, copy)
+                parts.append(f"![{content['question']}]({pictures.name}/{copy.name})")
+    if not n:
+        raise UserError("none of these studies has a result yet; run minirelu death all")
+    with explained("writing the page"):
+        write_text(file, before + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after)
+    return n
+
+
+def _settings(study: Study) -> str:
+    model, train = study.base.model, study.base.train
+    return (
+        f"{model.n_layers} layers, d_model {model.d_model}, d_mlp {model.d_mlp}, "
+        f"{train.batch_size * model.n_ctx} tokens a step, {train.steps} steps, learning rate "
+        f"{train.learning_rate:g}; {study.plan.seeds} seeds; a record of every hidden unit every "
+        f"{train.history_every} steps, on {train.probe_tokens} held-out tokens, confirmed on "
+        f"{train.history_tokens} others. Intervals are of the mean over seeds, 95 %."
+    )
+
+
+def experiment_text(content: dict[str, Any]) -> str:
+    """Markdown of one experiment: question, predictions, tables, conclusion."""
+    lines = [f"### {content['experiment']}", f"*{content['question']}*"]
+    lines.append(
+        "\n".join(
+            f"- **{letter}** ({EXPLANATIONS[letter].partition(':')[0]}): {text}"
+            for letter, text in content["predictions"].items()
+        )
+    )
+    lines += tables(content["rows"])
+    lines.append(content["conclusion"])
+    return "\n\n".join(lines)
+
+
+def tables(rows: list[dict[str, Any]]) -> list[str]:
+    """One table for each statistic, layers by phases; those of one phase share a table."""
+    phases: dict[str, list[str]] = {}
+    for row in rows:
+        phases.setdefault(row["statistic"], []).append(row["phase"])
+    cells = {(r["statistic"], r["where"], r["phase"]): r for r in rows}
+    found, together = [], []
+    for statistic, of in phases.items():
+        columns = list(dict.fromkeys(of))
+        where = list(dict.fromkeys(r["where"] for r in rows if r["statistic"] == statistic))
+        if len(columns) == 1:
+            together.append((statistic, columns[0], where))
+            continue
+        null = next(r["null"] for r in rows if r["statistic"] == statistic)
+        heading = f"{statistic} (null: {null})" if null else statistic
+        found.append(
+            _table(
+                [f"{heading}; layer", *columns],
+                [[w, *(_cell(cells.get((statistic, w, p))) for p in columns)] for w in where],
+            )
+        )
+    for where in dict.fromkeys(tuple(w) for _, _, w in together):
+        alike = [(s, p) for s, p, w in together if tuple(w) == where]
+        if len(where) == 1:  # one row: better as a column
+            found.append(
+                _table(["", where[0]], [[s, _cell(cells[s, where[0], p])] for s, p in alike])
+            )
+            continue
+        found.append(
+            _table(
+                ["layer", *(_with_null(s, cells[s, where[0], p]) for s, p in alike)],
+                [[w, *(_cell(cells.get((s, w, p))) for s, p in alike)] for w in where],
+            )
+        )
+    return found
+
+
+def _with_null(statistic: str, row: dict[str, Any]) -> str:
+    return f"{statistic} (null: {row['null']})" if row["null"] else statistic
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    """'1.9 (1.5 to 2.3) **D**'."""
+    if row is None or row["mean"] is None:
+        return "-"
+    text = f"{row['mean']:.3g}"
+    if row["low"] is not None:
+        text += f" ({row['low']:.3g} to {row['high']:.3g})"
+    return text if row["says"] == "-" else f"{text} **{row['says']}**"
