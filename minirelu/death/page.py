@@ -118,8 +118,9 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
                 [[w, *(_cell(cells.get((statistic, w, p))) for p in columns)] for w in where],
             )
         )
-    for where in dict.fromkeys(tuple(w) for _, _, w in together):
-        alike = [(s, p) for s, p, w in together if tuple(w) == where]
+    for layers in dict.fromkeys(tuple(w) for _, _, w in together):
+        where = list(layers)
+        alike = [(s, p) for s, p, w in together if w == where]
         if len(where) == 1:  # one row: better as a column
             found.append(
                 _table(["", where[0]], [[s, _cell(cells[s, where[0], p])] for s, p in alike])

@@ -49,9 +49,8 @@ def intervene(study: Study) -> Result:
     data = {"arms": trained, "silent": silent, "losses": losses,
             "what": {arm: ALL_ARMS[arm].what for arm in trained}}  # fmt: skip
     every = [run for of in runs.values() for run in of]
-    return Result(
-        "intervene", QUESTION, PREDICTIONS, rows, _conclusion(silent, losses), data, every
-    )
+    conclusion = _conclusion(rows, silent, losses)
+    return Result("intervene", QUESTION, PREDICTIONS, rows, conclusion, data, every)
 
 
 def silent_share(run: Run) -> list[float]:
@@ -77,13 +76,22 @@ def _says(study: Study, arm: str, spared: list[float]) -> str:
     return NOTHING
 
 
-def _conclusion(silent: dict[str, list[list[float]]], losses: dict[str, list[float]]) -> str:
-    mean = {arm: float(np.mean(of)) for arm, of in silent.items()}
-    best = min(mean, key=mean.__getitem__)
+def _conclusion(
+    rows: list[Row], silent: dict[str, list[list[float]]], losses: dict[str, list[float]]
+) -> str:
+    spared = {
+        row.statistic.partition(":")[0]: row.estimate
+        for row in rows
+        if row.where == "all" and row.statistic.endswith("deaths avoided")
+    }
+    sure = {arm: e for arm, e in spared.items() if e.low > 0}
+    if not sure:
+        return f"None of {len(spared)} changes spared units by more than seeds differ."
+    best = max(sure, key=lambda arm: sure[arm].value)
+    shares = [100 * float(np.mean(silent[arm])) for arm in (best, "base")]
     change = float(np.mean(losses[best])) - float(np.mean(losses["base"]))
-    if best == "base":
-        return "No change of the training left fewer units silent than the base."
     return (
-        f"Fewest units are silent with {best}: {100 * mean[best]:.1f} % instead of "
-        f"{100 * mean['base']:.1f} %, at a loss {change:+.3f} nats from the base."
+        f"{len(sure)} of {len(spared)} changes spared units by more than seeds differ; most did "
+        f"{best}: {shares[0]:.1f} % are silent at the end instead of {shares[1]:.1f} %, at a loss "
+        f"{change:+.3f} nats from the base."
     )
