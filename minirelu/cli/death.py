@@ -22,10 +22,11 @@ from minirelu.cli.options import (
 from minirelu.cli.say import say
 from minirelu.config import SECTIONS, Config
 from minirelu.death.experiments import EXPERIMENTS
-from minirelu.death.study import ARMS, Plan, Study, default_grid
+from minirelu.death.plan import Plan
 from minirelu.errors import UserError, command, one_line
 
 if TYPE_CHECKING:
+    from minirelu.death.study import Study
     from minirelu.death.verdicts import Result
 
 
@@ -104,6 +105,7 @@ def everything(out: str | None, budget: str, workers: int, threads: int | None) 
       minirelu death all --budget 8h --workers 2 --out studies/night
     """
     from minirelu.death.budget import configs, fit
+    from minirelu.death.study import ARMS, Study
     from minirelu.estimate import run_seconds
 
     use_threads(threads)
@@ -148,6 +150,7 @@ def page(page: str, studies: tuple[str, ...]) -> None:
       minirelu death page tutorials/neuron-death.md studies/small studies/wide
     """
     from minirelu.death.page import write_page
+    from minirelu.death.study import Study
 
     n = write_page(Path(page), [Study.open(folder) for folder in studies], list(EXPERIMENTS))
     say(f"{'written':9} {page}, {n} results")
@@ -242,6 +245,8 @@ def open_study(
     out: str | None, preset: str | None, config_file: str | None, values: dict[str, Any]
 ) -> Study:
     """Open the study of a folder, or make it with the settings given."""
+    from minirelu.death.study import Study
+
     name = preset or (Path(config_file).stem if config_file else "small")
     folder = Path(out) if out else Path("studies", name)
     plan_given = {
@@ -267,6 +272,8 @@ def _with_grid(
     preset: str | None, config_file: str | None, given: dict[str, dict[str, Any]]
 ) -> Config:
     """Settings of a study's base: those given, or 320 steps and a history of 40 records."""
+    from minirelu.death.study import default_grid
+
     train = Config.build(preset, config_file, given).train
     steps = {} if preset or config_file else {"steps": 320}
     options = {**given, "train": {**steps, **given.get("train", {})}}

@@ -9,60 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from minirelu.config import SECTIONS, Config, TrainConfig, read_toml
+from minirelu.death.plan import Plan
 from minirelu.errors import UserError, nearest, one_line, shown
 from minirelu.runs.files import explained, write_text
 from minirelu.runs.prepare import made_with
 from minirelu.runs.run import Run
-from minirelu.settings import Checked, setting
 from minirelu.sweeps.folder import is_finished, open_run
 from minirelu.sweeps.running import Watching, run_points
 from minirelu.sweeps.sweep import Point
-
-
-@dataclass(frozen=True)
-class Plan(Checked):
-    """How much is measured, and the thresholds of every verdict: set before a run is trained."""
-
-    seeds: int = setting(int, "Runs of each arm.", default=5, low=2, high=1000)
-    successive: int = setting(
-        int, "Silent records in a row that make a death.", default=3, low=1, high=1000
-    )
-    swaps: int = setting(
-        int, "replay: other batches that a batch is swapped for.", default=6, low=2, high=1000
-    )
-    twins_ratio: float = setting(
-        float, "twins: overlap is above its null where it is this many times as large, ",
-        default=1.2, low=1, high=100,
-    )  # fmt: skip
-    significance: float = setting(
-        float, "Level at which a null is rejected.", default=0.05, low=1e-9, high=0.5
-    )
-    avoided: float = setting(
-        float, "replay, intervene: share of deaths avoided that counts as an effect.",
-        default=0.5, low=0, high=1,
-    )  # fmt: skip
-    unmoved: float = setting(
-        float, "replay, intervene: share of deaths avoided that counts as none.",
-        default=0.1, low=0, high=1,
-    )  # fmt: skip
-    largest_step: float = setting(
-        float, "approach: share of the descent in one record that counts as a jump.",
-        default=0.5, low=0, high=1,
-    )  # fmt: skip
-    fano: float = setting(
-        float, "burst: Fano factor above which deaths come in bursts.", default=2.0, low=1, high=100
-    )
-    auc: float = setting(
-        float, "predict: AUC from which on a feature predicts.", default=0.7, low=0.5, high=1
-    )
-    auc_gain: float = setting(
-        float, "predict: what a feature must add to the AUC of the margin.", default=0.02, low=0,
-        high=0.5,
-    )  # fmt: skip
-    flicker: float = setting(
-        float, "revive: returns are flicker up to this many times as many as expected of it.",
-        default=1.5, low=1, high=100,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +42,17 @@ def _train(**values: Any) -> Changes:
 
 def _act(*texts: str) -> Changes:
     return _train(intervene=texts)
+
+
+def _redo(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
+    # It ends before the run does: what was drawn anew just before it would count as spared.
+    tenth = max(1, train.steps // 10)
+    return _act(f"redo tau=0.025 every={tenth} last={8 * tenth}")(train)
+
+
+def _replace(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
+    tenth = max(1, train.steps // 10)
+    return _act(f"replace rate=1e-3 maturity={tenth} last={8 * tenth}")(train)
 
 
 def _rate(factor: float) -> Changes:
@@ -136,11 +101,11 @@ ARMS: dict[str, Arm] = {
     "sgd": Arm("SGD with momentum, 20 times the rate", _sgd),
     "l1": Arm("an L1 penalty of 1e-4 on the activations", _train(l1=1e-4), history=True),
     "redo": Arm(
-        "dormant units are drawn anew every 32 steps", _act("redo tau=0.025 every=32"),
+        "dormant units are drawn anew every 32 steps", _redo,
         "Sokar et al. 2023, arXiv 2302.12902",
     ),
     "replace": Arm(
-        "units of the lowest utility are drawn anew", _act("replace rate=1e-3 maturity=32"),
+        "units of the lowest utility are drawn anew", _replace,
         "Dohare et al. 2024, arXiv 2306.13812",
     ),
 }  # fmt: skip

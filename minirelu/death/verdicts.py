@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minirelu.death.experiments import EXPERIMENTS
 from minirelu.death.intervals import Estimate, over_seeds
 from minirelu.death.study import Study
 from minirelu.errors import UserError, shown
@@ -62,7 +63,7 @@ class Result:
 
     Attributes
     ----------
-    experiment, question : str
+    experiment : str
     predictions : dict
         what each explanation predicts, by its letter.
     rows : list of Row
@@ -75,7 +76,6 @@ class Result:
     """
 
     experiment: str
-    question: str
     predictions: Mapping[str, str]
     rows: list[Row]
     conclusion: str
@@ -90,7 +90,7 @@ class Result:
             rows.append({**vars(row), "mean": mean, "low": low, "high": high})
         content = {
             "experiment": self.experiment,
-            "question": self.question,
+            "question": EXPERIMENTS[self.experiment].what,
             "predictions": dict(self.predictions),
             "plan": vars(study.plan),
             "rows": rows,

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minirelu.death.experiments import approach, burst, intervene, replay, revive, twins
-from minirelu.death.study import Study
-from minirelu.death.verdicts import Result
+if TYPE_CHECKING:
+    from minirelu.death.study import Study
+    from minirelu.death.verdicts import Result
 
 
 class Experiment(NamedTuple):
-    """``what`` it asks, in a line; ``arms`` that are trained for it; ``run(study)`` does it."""
+    """An experiment by the name of its file, and what it asks.
 
+    The file has ``ARMS``, what is trained for it; ``PREDICTIONS``, what each explanation says of
+    it; and ``run(study)``. It is loaded when it is needed.
+    """
+
+    name: str
     what: str
-    arms: tuple[str, ...]
-    run: Callable[[Study], Result]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms of a study that it needs."""
+        return self._module.ARMS
+
+    def run(self, study: Study) -> Result:
+        """Do it, with runs that are trained."""
+        return self._module.run(study)
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(f"{__name__}.{self.name}")
 
 
-EXPERIMENTS: dict[str, Experiment] = {
-    "twins": Experiment(twins.QUESTION, twins.ARMS, twins.twins),
-    "burst": Experiment(burst.QUESTION, burst.ARMS, burst.burst),
-    "approach": Experiment(approach.QUESTION, approach.ARMS, approach.approach_death),
-    "revive": Experiment(revive.QUESTION, revive.ARMS, revive.revive),
-    "replay": Experiment(replay.QUESTION, replay.ARMS, replay.replay),
-    "intervene": Experiment(intervene.QUESTION, intervene.ARMS, intervene.intervene),
+EXPERIMENTS = {
+    e.name: e
+    for e in (
+        Experiment("twins", "Do the same units die when the batches are others?"),
+        Experiment(
+            "clock",
+            "What is the clock of dying: steps, the sum of learning rates, or that of their squares?",
+        ),
+        Experiment(
+            "burst", "Do deaths come in bursts, and do these follow spikes of gradient or loss?"
+        ),
+        Experiment(
+            "approach", "How does a unit's margin come down before its death, and what pulls it?"
+        ),
+        Experiment("revive", "Do units that died come back, and is it more than flicker?"),
+        Experiment("replay", "Had one batch been another one, would the same units have died?"),
+        Experiment(
+            "intervene",
+            "Which change of the training keeps units from falling silent, and at what loss?",
+        ),
+    )
 }

@@ -18,7 +18,6 @@ from minirelu.errors import UserError
 from minirelu.runs.checkpoint import checkpoint_steps
 
 ARMS = ("base",)
-QUESTION = "How does a unit's margin come down before its death, and what pulls it?"
 PREDICTIONS = {
     "R": "as a random walk: exponent 1, and no more deaths than walks with the same steps",
     "O": "in one jump: more than half of the descent in its largest step",
@@ -28,7 +27,7 @@ PREDICTIONS = {
 BEFORE = 6  # records before death
 
 
-def approach_death(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Margins aligned at death against random walks, and the split of updates, by layer."""
     histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs("base")]
     splits = [_splits(history) for history in histories]
@@ -64,7 +63,7 @@ def approach_death(study: Study) -> Result:
         int((i - BEFORE) * np.diff(histories[0].steps)[0]) for i in range(BEFORE + 1)
     ]
     runs = [history.run for history in histories]
-    return Result("approach", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+    return Result("approach", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
 def _null(values: list[float]) -> str:

@@ -16,7 +16,6 @@ from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 
 ARMS = ("base",)
-QUESTION = "Do deaths come in bursts, and do these follow spikes of gradient or loss?"
 PREDICTIONS = {
     "R": "Fano factor about 1: each unit dies by itself, at a smooth hazard",
     "O": "Fano factor far above 1, and deaths correlate with spikes",
@@ -26,7 +25,7 @@ PREDICTIONS = {
 SIGNALS = ("grad_norm", "loss")
 
 
-def burst(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Scatter of deaths around a smooth hazard, and their correlation with spikes, by layer."""
     histories = [History.of(run, at_least=21) for run in study.runs("base")]
     spiky = [
@@ -74,7 +73,7 @@ def burst(study: Study) -> Result:
         raise UserError("no unit died in any run, so there are no bursts; train longer or wider")
     runs = [history.run for history in histories]
     data["steps"] = histories[0].steps.tolist()
-    return Result("burst", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+    return Result("burst", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
 def _says(study: Study, fano: list[float], locked: bool) -> str:

@@ -16,7 +16,6 @@ from minirelu.errors import UserError
 from minirelu.training.schedule import learning_rate
 
 ARMS = ("base", "half_rate", "double_rate")
-QUESTION = "What is the clock of dying: steps, the sum of learning rates, or that of their squares?"
 PREDICTIONS = {
     "R": "the sum of squares: a random walk spreads with the square of its steps",
     "O": "none of them",
@@ -26,7 +25,7 @@ PREDICTIONS = {
 CLOCKS = {"step": 0, "sum of lr": 1, "sum of lr²": 2}  # by the power of the rate
 
 
-def clock(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Spread between the curves of three learning rates, on three clocks, by layer."""
     by_arm = {arm: [History.of(run) for run in study.runs(arm)] for arm in ARMS}
     S, L = study.plan.seeds, study.base.model.n_layers
@@ -59,7 +58,7 @@ def clock(study: Study) -> Result:
         "silent": curves,
     }
     runs = [history.run for of in by_arm.values() for history in of]
-    return Result("clock", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+    return Result("clock", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
 def _ticks(history: History, power: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.runs.run import Run, probes_of
 
 ARMS = tuple(arm for arm in ALL_ARMS if arm != "twin")
-QUESTION = "Which change of the training keeps units from falling silent, and at what loss?"
 PREDICTIONS = {
     "R": "no change of single steps matters",
     "O": "clipping a unit's largest updates, fewer than 1 %, spares half or more of them",
@@ -19,7 +18,7 @@ PREDICTIONS = {
 }
 
 
-def intervene(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Silent share and loss of every arm against ``base``, seed by seed."""
     trained = [arm for arm in ARMS if arm == "base" or not study.missing([arm])]
     runs = {arm: study.runs(arm) for arm in trained}
@@ -50,7 +49,7 @@ def intervene(study: Study) -> Result:
             "what": {arm: ALL_ARMS[arm].what for arm in trained}}  # fmt: skip
     every = [run for of in runs.values() for run in of]
     conclusion = _conclusion(rows, silent, losses)
-    return Result("intervene", QUESTION, PREDICTIONS, rows, conclusion, data, every)
+    return Result("intervene", PREDICTIONS, rows, conclusion, data, every)
 
 
 def silent_share(run: Run) -> list[float]:

@@ -21,7 +21,6 @@ from minirelu.training.state import State
 from minirelu.training.trainer import train_step
 
 ARMS = ("base",)
-QUESTION = "Had one batch been another one, would the same units have died?"
 PREDICTIONS = {
     "R": "other units die, as many",
     "O": "without the suspect batch the deaths do not happen; without another one they do",
@@ -49,7 +48,7 @@ class Window:
     silent: list[np.ndarray]
 
 
-def replay(study: Study, on_replay: Callable[[int, int], None] = lambda n, of: None) -> Result:
+def run(study: Study, on_replay: Callable[[int, int], None] = lambda n, of: None) -> Result:
     """For every seed: rewind, swap the suspect batch and an innocent one, freeze, and compare."""
     runs = study.runs("base")
     L, swaps = study.base.model.n_layers, study.plan.swaps
@@ -98,7 +97,7 @@ def replay(study: Study, on_replay: Callable[[int, int], None] = lambda n, of: N
         "avoided": avoided,
         "other units instead": others,
     }  # fmt: skip
-    return Result("replay", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+    return Result("replay", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
 _BATCHES = ("suspect", "innocent")

@@ -13,7 +13,6 @@ from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 
 ARMS = ("base",)
-QUESTION = "Do units that died come back, and is it more than flicker?"
 PREDICTIONS = {
     "R": "returns are flicker: as many as their firing rates give on texts of this size",
     "O": "returns follow spikes of the gradient",
@@ -22,7 +21,7 @@ PREDICTIONS = {
 }
 
 
-def revive(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Deaths, returns and what flicker explains of them, by layer, before and after the middle."""
     histories = [History.of(run) for run in study.runs("base")]
     L = study.base.model.n_layers
@@ -72,7 +71,7 @@ def revive(study: Study) -> Result:
             "longer, wider or at a higher rate"
         )
     runs = [history.run for history in histories]
-    return Result("revive", QUESTION, PREDICTIONS, rows, _conclusion(rows), data, runs)
+    return Result("revive", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
 def _says(study: Study, ratio: list[float], returned: list[float]) -> str:

@@ -17,7 +17,6 @@ from minirelu.model.parameters import init_params
 from minirelu.runs.run import Run
 
 ARMS = ("base", "twin")
-QUESTION = "Do the same units die when the batches are others?"
 PREDICTIONS = {
     "R": "the overlap is at its null, 1",
     "O": "at its null: the outliers were in the batches that are no longer the same",
@@ -29,7 +28,7 @@ RATIO, STRATIFIED = "overlap / null", "the same, at equal margin at step 0"
 CONTROL, ORDER = "control: other weights, same batches", "rank correlation of death times"
 
 
-def twins(study: Study) -> Result:
+def run(study: Study) -> Result:
     """Overlap of who is silent in two trainings, layer by layer and step by step."""
     base, twin = ([History.of(run) for run in study.runs(arm)] for arm in ARMS)
     for a, b in zip(base, twin, strict=True):
@@ -51,7 +50,7 @@ def twins(study: Study) -> Result:
         order = [_order(study, a, b, l) for a, b in zip(base, twin, strict=True)]
         rows.append(Row(f"{l}", "all", ORDER, order, "0", NOTHING))
     runs = [history.run for history in (*base, *twin)]
-    return Result("twins", QUESTION, PREDICTIONS, rows, _conclusion(rows), {}, runs)
+    return Result("twins", PREDICTIONS, rows, _conclusion(rows), {}, runs)
 
 
 def refuse_strangers(a: Run, b: Run) -> None:
