@@ -40,7 +40,7 @@ EXPERIMENTS = {
         Experiment("twins", "Do the same units die when the batches are others?"),
         Experiment(
             "clock",
-            "What is the clock of dying: steps, the sum of learning rates, or that of their squares?",
+            "What is the clock of dying: steps, the sum of rates, or that of their squares?",
         ),
         Experiment(
             "burst", "Do deaths come in bursts, and do these follow spikes of gradient or loss?"
