@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minirelu.errors import UserError, nearest
 from minirelu.figures import (
+    deaths,
     drift,
     heatmap,
     in_sequence,
     loss,
     price,
+    raster,
     units,
     usage_over_training,
     width_and_depth,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from minirelu.runs.run import Run
 
 ONE, ANY, SWEEP = "one run", "one run, or several", "several runs, or a sweep's folder"
+HISTORY = "one run with a history of its units"
 
 
 class Kind(NamedTuple):
@@ -41,7 +44,8 @@ class Kind(NamedTuple):
 
     def check(self, name: str, n_runs: int) -> None:
         """Raise where the number of runs does not fit."""
-        if n_runs < 1 or (self.takes == ONE and n_runs > 1) or (self.takes == SWEEP and n_runs < 2):
+        one = self.takes in (ONE, HISTORY)
+        if n_runs < 1 or (one and n_runs > 1) or (self.takes == SWEEP and n_runs < 2):
             raise UserError(f"{name} takes {self.takes}; {n_runs} given")
 
 
@@ -69,6 +73,10 @@ KINDS: dict[str, Kind] = {
     "rarefaction": Kind("units seen against tokens read", units.rarefaction, ONE),
     "reuse": Kind("units that a sequence has not used yet", in_sequence.reuse, ONE),
     "drift": Kind("where pre-activations and weights move", drift.drift, ONE),
+    "silence": Kind("units silent and dead, over training", deaths.silence, HISTORY),
+    "survival": Kind("how many units have not died yet", deaths.survival, HISTORY),
+    "hazard": Kind("how fast units die, beside the learning rate", deaths.hazard, HISTORY),
+    "raster": Kind("the life of every unit", raster.raster, HISTORY, raster.draw_raster),
 }
 
 
@@ -83,10 +91,22 @@ def _of_one_run(kind: Kind) -> Callable[[Run], Figure]:
     return lambda run: kind.draw(kind.data([run]))
 
 
-# What a report shows: name to the function that draws it for a run, and how to read it.
-FIGURES: dict[str, tuple[Callable[[Run], Figure], str]] = {
-    name: (_of_one_run(kind), CAPTIONS[name]) for name, kind in KINDS.items() if kind.takes != SWEEP
-}
+def _drawn_for(*takes: str) -> dict[str, tuple[Callable[[Run], Figure], str]]:
+    """Name to the function that draws it for a run, and how to read it."""
+    return {
+        name: (_of_one_run(kind), CAPTIONS[name])
+        for name, kind in KINDS.items()
+        if kind.takes in takes
+    }
+
+
+# What the report of every run shows, and what it shows of one with a history.
+FIGURES, OF_HISTORY = _drawn_for(ONE, ANY), _drawn_for(HISTORY)
+
+
+def figures_of(run: Run) -> dict[str, tuple[Callable[[Run], Figure], str]]:
+    """What the report of a run shows."""
+    return FIGURES | (OF_HISTORY if run.has_history else {})
 
 
 def draw_all(run: Run, folder: Path) -> dict[str, Path]:
@@ -100,7 +120,7 @@ def draw_all(run: Run, folder: Path) -> dict[str, Path]:
 
     probes_of(run)  # without any, there is nothing to draw
     pictures = {}
-    for name, (draw, _) in FIGURES.items():
+    for name, (draw, _) in figures_of(run).items():
         try:
             figure = draw(run)
         except UserError as e:

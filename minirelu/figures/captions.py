@@ -49,4 +49,16 @@ CAPTIONS: dict[str, str] = {
     "drift": "Where a layer is pushed. A mean pre-activation that falls means fewer units on; a "
     "positive mean gradient on those that are on means that each step lowers them. Biases and "
     "weights show what moves: the threshold of the units, or their direction.",
+    "silence": "Each line is a layer. Solid: units on at no token of the probe, nor of the larger "
+    "text that confirms it. Dotted: dead ones, which the probe has not had on since their death. A "
+    "line that falls: units came back. Dotted far below solid: silence that does not last.",
+    "survival": "The share of units that have not died yet (Kaplan and Meier's estimate; a unit "
+    "that comes back counts as having died). A steep piece: many die then; a flat one: nobody "
+    "does. If every unit died by chance at a constant rate, lines would fall like exponentials.",
+    "hazard": "Above, how likely a unit that is alive dies in a step; below, the learning rate. "
+    "See whether deaths follow the rate up and down, or come early whatever it does; peaks of "
+    "single intervals are bursts.",
+    "raster": "Each row is a unit, each column a record. Read a panel from below: units that were "
+    "silent from the start, then those that died first; at the top those that never did. Blue "
+    "specks are units too rare for the probe; grey after black is a unit that came back.",
 }

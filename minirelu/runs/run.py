@@ -212,6 +212,11 @@ class Run:
                 raise UserError(f"{shown(file)}, line {number} is damaged") from None
         return records
 
+    @property
+    def has_history(self) -> bool:
+        """Whether it was written down where every unit stood while it trained."""
+        return any((self.folder / "history").glob("step_*.npz"))
+
     def history_file(self, step: int) -> Path:
         """``history/step_000123.npz``."""
         return self.folder / "history" / f"step_{step:06d}.npz"
