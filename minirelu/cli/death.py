@@ -184,7 +184,7 @@ def history(run: str, successive: int) -> None:
     """
     from minirelu.death.definitions import definitions
     from minirelu.death.history import History
-    from minirelu.death.summary import summary
+    from minirelu.death.summary import in_words, summary
     from minirelu.runs.files import explained, write_text
     from minirelu.runs.run import Run
 
@@ -201,7 +201,7 @@ def history(run: str, successive: int) -> None:
         f"(95 % confidence, {numbers['sequences']} sequences)\n"
         f"{'death':9} silent at {successive} records in a row, and on the confirming text\n"
     )
-    rows = [_history_row(row) for row in numbers["layers"]]
+    rows = [in_words(row) for row in numbers["layers"]]
     for cells in (list(rows[0]), *(list(row.values()) for row in rows)):
         say("  ".join(f"{cell:>11}" for cell in cells))
     say(
@@ -214,27 +214,6 @@ def history(run: str, successive: int) -> None:
         file.parent.mkdir(exist_ok=True)
         write_text(file, json.dumps(numbers, indent=1))
     say(f"{'written':9} {file}\n{'next':9} {command('figure survival', run)}")
-
-
-def _history_row(row: dict[str, Any]) -> dict[str, str]:
-    def share(x: float | None) -> str:
-        return "-" if x is None else f"{100 * x:.1f} %"
-
-    def number(x: float | None) -> str:
-        return "-" if x is None else f"{x:.3g}"
-
-    return {
-        "layer": str(row["layer"]),
-        "silent now": share(row["silent_on_both"]),
-        "dead now": share(row["dead"]),
-        "ever died": share(row["died"]),
-        "came back": share(row["came_back"]),
-        "false": share(row["false_death_rate"][0]),
-        "deaths/step": number(row["deaths_per_step"]),
-        "back/step": number(row["revivals_per_step"]),
-        "vs flicker": number(row["returns_over_flicker"]),
-        "shape": number(row["weibull_shape"][0]),
-    }
 
 
 for _name in EXPERIMENTS:

@@ -80,6 +80,29 @@ def summary(history: History, successive: int = 3) -> dict[str, Any]:
     }
 
 
+def in_words(row: dict[str, Any]) -> dict[str, str]:
+    """Say what the row of a layer in :func:`summary` says: heading to text."""
+
+    def share(x: float | None) -> str:
+        return "-" if x is None else f"{100 * x:.1f} %"
+
+    def number(x: float | None) -> str:
+        return "-" if x is None else f"{x:.3g}"
+
+    return {
+        "layer": str(row["layer"]),
+        "silent now": share(row["silent_on_both"]),
+        "dead now": share(row["dead"]),
+        "ever died": share(row["died"]),
+        "came back": share(row["came_back"]),
+        "false": share(row["false_death_rate"][0]),
+        "deaths/step": number(row["deaths_per_step"]),
+        "back/step": number(row["revivals_per_step"]),
+        "vs flicker": number(row["returns_over_flicker"]),
+        "shape": number(row["weibull_shape"][0]),
+    }
+
+
 def _counts(lives: LifeHistories, layer: LayerHistory) -> dict[str, Any]:
     r = rates(lives)
     both = (layer.tokens_on[-1] == 0) & (layer.confirm_on[-1] == 0)
