@@ -88,7 +88,7 @@ def test_walks_lie_within_their_null():
 
 def test_drift_and_jumps_lie_outside_the_null_of_walks():
     rng = np.random.default_rng(5)
-    margin = margins(rng, -0.2, 0.25)
+    margin = margins(rng, -0.15, 0.25, start=5.0)
     null = walk_null(margin, BEFORE, repeats=40)
     assert approach(dying(margin)).exponent.low > null.exponent.high
     assert F * 0.9 > null.deaths.high
@@ -102,6 +102,23 @@ def test_where_no_walk_could_die_the_null_says_so():
     assert len(dying(margin)) > F / 2
     assert null.deaths.high < 10
     assert np.isnan(null.exponent.value)
+
+
+def test_limits_are_as_wide_as_new_units_make_them():
+    rng = np.random.default_rng(9)
+    found = [approach(dying(margins(rng, -0.3, 1.0)), resamples=100) for _ in range(40)]
+    for name in ("exponent", "jump"):
+        estimates = np.array([getattr(a, name) for a in found])
+        spread = 2 * 1.96 * estimates[:, 0].std()
+        assert 0.7 < (estimates[:, 2] - estimates[:, 1]).mean() / spread < 1.4
+
+
+def test_the_exponent_is_a_slope_in_which_each_octave_counts_the_same():
+    paths = dying(margins(np.random.default_rng(10), -0.2, 0.3))
+    tau = np.arange(1, BEFORE + 1)
+    msd = [((paths[:, -1] - paths[:, -1 - t]) ** 2).mean() for t in tau]
+    slope, _ = np.polyfit(np.log(tau), np.log(msd), 1, w=tau**-0.5)  # w multiplies residuals
+    assert approach(paths, resamples=2).exponent.value == pytest.approx(slope)
 
 
 def test_limits_over_seeds_are_wider_than_over_units_when_seeds_differ():
