@@ -21,7 +21,7 @@ from minirelu.death.verdicts import EXPLANATIONS, read_result, write_result
 from minirelu.errors import UserError
 from minirelu.training.trainer import train
 
-DONE = ("twins", "clock", "burst", "revive", "replay", "intervene")
+DONE = ("twins", "clock", "burst", "predict", "revive", "replay", "intervene")
 
 
 @pytest.mark.parametrize("name", DONE)

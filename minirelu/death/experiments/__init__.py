@@ -48,6 +48,7 @@ EXPERIMENTS = {
         Experiment(
             "approach", "How does a unit's margin come down before its death, and what pulls it?"
         ),
+        Experiment("predict", "Can it be told early who will die, and from what?"),
         Experiment("revive", "Do units that died come back, and is it more than flicker?"),
         Experiment("replay", "Had one batch been another one, would the same units have died?"),
         Experiment(

@@ -66,8 +66,13 @@ def run(study: Study) -> Result:
     return Result("approach", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
+def _mean(values: list[float]) -> float:
+    """Mean of those that are known; NaN without any."""
+    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+
+
 def _null(values: list[float]) -> str:
-    mean = np.nanmean(values) if not np.isnan(values).all() else math.nan
+    mean = _mean(values)
     return "-" if math.isnan(mean) else f"{mean:.2f}"
 
 
@@ -142,14 +147,14 @@ def _pulls(
 def _says(study: Study, columns: dict[str, list[float]]) -> str:
     if len(columns["exponent"]) < 2:
         return NOTHING
-    if over_seeds(columns["jump"]).low > study.plan.largest_step:
+    exponent, jump, excess = (over_seeds(columns[name]) for name in ("exponent", "jump", "excess"))
+    walks = {name: _mean(columns[f"null {name}"]) for name in ("exponent", "jump")}
+    # walks that die make large steps too, being chosen for dying
+    if jump.low > max(study.plan.largest_step, walks["jump"]):
         return "O"
-    excess, null = over_seeds(columns["excess"]), columns["null exponent"]
-    exponent = over_seeds(columns["exponent"])
-    walks = np.nanmean(null) if not np.isnan(null).all() else 1.0
-    if exponent.low > walks and excess.low > 1:
+    if exponent.low > walks["exponent"] and excess.low > 1:
         return "D"
-    return "R" if exponent.low <= walks <= exponent.high and excess.low <= 1 else NOTHING
+    return "R" if exponent.low <= walks["exponent"] and excess.low <= 1 else NOTHING
 
 
 def _conclusion(rows: list[Row]) -> str:

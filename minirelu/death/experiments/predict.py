@@ -9,7 +9,7 @@ import numpy as np
 
 from minirelu.death.history import History
 from minirelu.death.intervals import over_seeds
-from minirelu.death.predict import auc, left_out_aucs, roc
+from minirelu.death.predict import auc, leave_one_seed_out, roc
 from minirelu.death.study import Study
 from minirelu.death.summary import lives_of
 from minirelu.death.verdicts import NOTHING, Result, Row
@@ -96,10 +96,10 @@ def _aucs(
 ) -> list[float]:
     """AUC on each seed of a model fitted to the others; NaN where nobody dies, or everybody."""
     try:
-        return left_out_aucs(
+        return leave_one_seed_out(
             [np.column_stack([f[n] for n in names if n in f]) for f, _ in known],
             [dead for _, dead in known],
-        )
+        ).tolist()
     except UserError:
         return [math.nan] * len(known)
 
@@ -125,11 +125,11 @@ def _auc(score: np.ndarray, positive: np.ndarray) -> float:
 def _roc(score: np.ndarray, positive: np.ndarray) -> dict[str, list[float]]:
     """Points of the ROC, at most 50; empty where there is none."""
     try:
-        false, true = roc(score, positive)
+        curve = roc(score, positive)
     except UserError:
         return {"false": [], "true": []}
-    at = np.unique(np.linspace(0, len(false) - 1, 50).astype(int))
-    return {"false": false[at].tolist(), "true": true[at].tolist()}
+    at = np.unique(np.linspace(0, len(curve.threshold) - 1, 50).astype(int))
+    return {"false": curve.false_positive[at].tolist(), "true": curve.true_positive[at].tolist()}
 
 
 def _says(study: Study, aucs: dict[str, list[float]]) -> str:
