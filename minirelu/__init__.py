@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 # minirelu is imported first.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOME = {
     "ModelConfig": "minirelu.config",
