@@ -62,15 +62,17 @@ def _experiment_command(name: str) -> click.Command:
         "--config", "config_file", type=click.Path(exists=True, dir_okay=False), help="A TOML file."
     )
     @click.option("--workers", type=int, default=1, show_default=True, help="Runs at a time.")
+    @click.option("--arm", default="base", help="Ask about another arm, such as l1.")
     @_plan_options
     @settings_options
     @threads_option
-    def run(out: str | None, preset: str | None, config_file: str | None, workers: int,
+    def run(out: str | None, preset: str | None, config_file: str | None, workers: int, arm: str,
             threads: int | None, **values: Any) -> None:  # fmt: skip
         use_threads(threads)
+        arms = EXPERIMENTS[name].arms(arm)
         study = open_study(out, preset, config_file, values)
-        train_arms(study, EXPERIMENTS[name].arms, workers)
-        do(study, name)
+        train_arms(study, arms, workers)
+        do(study, name, arm)
 
     what = EXPERIMENTS[name].what
     help = f"""{what}
@@ -311,14 +313,14 @@ def train_arms(study: Study, arms: tuple[str, ...], workers: int) -> None:
             raise SystemExit(130)
 
 
-def do(study: Study, name: str) -> Result:
+def do(study: Study, name: str, arm: str = "base") -> Result:
     """Do one experiment whose runs are trained: print and write its verdict and its figure."""
-    from minirelu.death.verdicts import write_result
+    from minirelu.death.verdicts import result_name, write_result
 
-    result = EXPERIMENTS[name].run(study)
+    result = EXPERIMENTS[name].run(study, arm)
     content = write_result(result, study)
     say_result(content)
-    say(f"{'written':9} {study.folder / 'results' / name}.json, .csv")
+    say(f"{'written':9} {study.folder / 'results' / result_name(name, arm)}.json, .csv")
     return result
 
 

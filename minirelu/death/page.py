@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minirelu.death.study import Study
-from minirelu.death.verdicts import EXPLANATIONS, read_result
+from minirelu.death.study import ARMS, Study
+from minirelu.death.verdicts import EXPLANATIONS, read_result, result_name
 from minirelu.errors import UserError, shown
 from minirelu.runs.files import explained, write_text
 
@@ -52,15 +53,15 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
     parts, n = [], 0
     for study in studies:
         parts.append(f"## Study `{study.folder.name}`\n\n{_settings(study)}")
-        for name in names:
-            content = read_result(study, name)
+        for name, arm in itertools.product(names, ARMS):
+            content = read_result(study, name, arm)
             if content is None:
                 continue
             n += 1
             parts.append(experiment_text(content))
-            drawn = study.folder / "figures" / f"{name}.png"
+            drawn = study.folder / "figures" / f"{result_name(name, arm)}.png"
             if drawn.is_file():
-                copy = pictures / f"{study.folder.name}-{name}.png"
+                copy = pictures / f"{study.folder.name}-{drawn.name}"
                 with explained("copying the figures"):
                     pictures.mkdir(exist_ok=True)
                     shutil.copyfile(drawn, copy)
@@ -85,7 +86,8 @@ def _settings(study: Study) -> str:
 
 def experiment_text(content: dict[str, Any]) -> str:
     """Markdown of one experiment: question, predictions, tables, conclusion."""
-    lines = [f"### {content['experiment']}", f"*{content['question']}*"]
+    of_arm = "" if content["arm"] == "base" else f", arm `{content['arm']}`"
+    lines = [f"### {content['experiment']}{of_arm}", f"*{content['question']}*"]
     lines.append(
         "\n".join(
             f"- **{letter}** ({EXPLANATIONS[letter].partition(':')[0]}): {text}"

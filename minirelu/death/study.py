@@ -67,8 +67,7 @@ def _sgd(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
     return {"train": {"optimizer": "sgd_momentum", "learning_rate": 20 * train.learning_rate}}
 
 
-# The arms there are. Two are special: ``base`` alone keeps optimizer states to branch off from,
-# and ``twin`` has the initial weights of its seed and the batches of the next one.
+# The arms there are. One is special: ``twin`` has the initial weights of its seed and the batches of the next one.
 ARMS: dict[str, Arm] = {
     "base": Arm("the settings of the study", history=True),
     "twin": Arm("same initial weights, other batches", history=True),
@@ -109,6 +108,10 @@ ARMS: dict[str, Arm] = {
         "Dohare et al. 2024, arXiv 2306.13812",
     ),
 }  # fmt: skip
+
+
+# Those that keep optimizer states, to rewind to and to split updates at.
+FOLLOWED = ("base", "l1")
 
 
 def default_grid(train: TrainConfig) -> dict[str, Any]:
@@ -200,7 +203,7 @@ class Study:
                 tables[section] |= values
             data = (i + 1) % self.plan.seeds if arm == "twin" else i
             tables["train"] |= {"seed": first + i, "data_seed": first + data}
-            if arm != "base":
+            if arm not in FOLLOWED:
                 tables["train"]["keep_optimizer_at"] = ()
             if not ARMS[arm].history:
                 tables["train"]["history_every"] = 0

@@ -73,6 +73,8 @@ class Result:
         plain values behind the figure.
     runs : list of Run
         that it stands on.
+    arm : str
+        of the study, that it was about.
     """
 
     experiment: str
@@ -81,6 +83,7 @@ class Result:
     conclusion: str
     data: dict[str, Any]
     runs: Sequence[Run] = field(default=())
+    arm: str = "base"
 
     def as_json(self, study: Study) -> dict[str, Any]:
         """Everything, and everything it depends on."""
@@ -90,6 +93,7 @@ class Result:
             rows.append({**vars(row), "mean": mean, "low": low, "high": high})
         content = {
             "experiment": self.experiment,
+            "arm": self.arm,
             "question": EXPERIMENTS[self.experiment].what,
             "predictions": dict(self.predictions),
             "plan": vars(study.plan),
@@ -134,8 +138,12 @@ def _plain(value: Any) -> Any:
 
 
 def write_result(result: Result, study: Study) -> dict[str, Any]:
-    """Write ``results/NAME.json`` and its rows as ``NAME.csv``; return the content."""
+    """Write ``results/NAME.json`` and its rows as ``NAME.csv``; return the content.
+
+    The name is that of the experiment, followed by the arm if that is not ``base``.
+    """
     content, folder = result.as_json(study), study.folder / "results"
+    name = result_name(result.experiment, result.arm)
     text = io.StringIO()
     columns = ("where", "phase", "statistic", "mean", "low", "high", "null", "says")
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -143,14 +151,23 @@ def write_result(result: Result, study: Study) -> dict[str, Any]:
     writer.writerows(content["rows"])
     with explained(f"writing the results of {result.experiment}"):
         folder.mkdir(exist_ok=True)
-        write_text(folder / f"{result.experiment}.json", json.dumps(content, indent=1))
-        write_text(folder / f"{result.experiment}.csv", text.getvalue())
+        write_text(folder / f"{name}.json", json.dumps(content, indent=1))
+        write_text(folder / f"{name}.csv", text.getvalue())
     return content
 
 
-def read_result(study: Study, experiment: str) -> dict[str, Any] | None:
+def result_name(experiment: str, arm: str = "base") -> str:
+    """Of the files of a result.
+
+    >>> result_name("burst"), result_name("burst", "l1")
+    ('burst', 'burst-l1')
+    """
+    return experiment if arm == "base" else f"{experiment}-{arm}"
+
+
+def read_result(study: Study, experiment: str, arm: str = "base") -> dict[str, Any] | None:
     """Read what :func:`write_result` wrote; None where the experiment was not done."""
-    file = study.folder / "results" / f"{experiment}.json"
+    file = study.folder / "results" / f"{result_name(experiment, arm)}.json"
     if not file.is_file():
         return None
     content = read_json(file)

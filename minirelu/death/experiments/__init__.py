@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minirelu.errors import UserError
+
 if TYPE_CHECKING:
     from minirelu.death.study import Study
     from minirelu.death.verdicts import Result
@@ -13,21 +15,26 @@ if TYPE_CHECKING:
 class Experiment(NamedTuple):
     """An experiment by the name of its file, and what it asks.
 
-    The file has ``ARMS``, what is trained for it; ``PREDICTIONS``, what each explanation says of
+    The file has ``ARMS``, what it compares (none where it asks about one arm, ``base`` or another); ``PREDICTIONS``, what each explanation says of
     it; and ``run(study)``. It is loaded when it is needed.
     """
 
     name: str
     what: str
 
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Arms of a study that it needs."""
-        return self._module.ARMS
+    def arms(self, arm: str = "base") -> tuple[str, ...]:
+        """Arms of a study that it needs: those it compares, or the one that it asks about."""
+        compared = self._module.ARMS
+        if compared and arm != "base":
+            raise UserError(f"{self.name} compares {', '.join(compared)}; leave out --arm {arm}")
+        return compared or (arm,)
 
-    def run(self, study: Study) -> Result:
+    def run(self, study: Study, arm: str = "base") -> Result:
         """Do it, with runs that are trained."""
-        return self._module.run(study)
+        self.arms(arm)
+        result: Result = self._module.run(study, *([] if self._module.ARMS else [arm]))
+        result.arm = arm
+        return result
 
     @property
     def _module(self) -> Any:

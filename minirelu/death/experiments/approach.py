@@ -17,7 +17,7 @@ from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 from minirelu.runs.checkpoint import checkpoint_steps
 
-ARMS = ("base",)
+ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "as a random walk: exponent 1, and no more deaths than walks with the same steps",
     "O": "in one jump: more than half of the descent in its largest step",
@@ -27,9 +27,9 @@ PREDICTIONS = {
 BEFORE = 6  # records before death
 
 
-def run(study: Study) -> Result:
+def run(study: Study, arm: str = "base") -> Result:
     """Margins aligned at death against random walks, and the split of updates, by layer."""
-    histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs("base")]
+    histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs(arm)]
     splits = [_splits(history) for history in histories]
     rows: list[Row] = []
     data: dict[str, Any] = {}

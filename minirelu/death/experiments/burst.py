@@ -15,7 +15,7 @@ from minirelu.death.transitions import rates
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 
-ARMS = ("base",)
+ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "Fano factor about 1: each unit dies by itself, at a smooth hazard",
     "O": "Fano factor far above 1, and deaths correlate with spikes",
@@ -25,9 +25,9 @@ PREDICTIONS = {
 SIGNALS = ("grad_norm", "loss")
 
 
-def run(study: Study) -> Result:
+def run(study: Study, arm: str = "base") -> Result:
     """Scatter of deaths around a smooth hazard, and their correlation with spikes, by layer."""
-    histories = [History.of(run, at_least=21) for run in study.runs("base")]
+    histories = [History.of(run, at_least=21) for run in study.runs(arm)]
     spiky = [
         {name: [r[name] for r in history.run.metrics("train")] for name in SIGNALS}
         for history in histories

@@ -15,7 +15,7 @@ from minirelu.death.summary import lives_of
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 
-ARMS = ("base",)
+ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "nothing adds to the margin: the nearest to 0 die, by chance",
     "O": "nothing predicts early",
@@ -34,9 +34,9 @@ SETS = {
 PHASES = (0.1, 0.2, 0.5)  # of the training
 
 
-def run(study: Study) -> Result:
+def run(study: Study, arm: str = "base") -> Result:
     """AUC of sets of features on seeds that were left out, by layer and by when one looks."""
-    histories = [History.of(run, at_least=12) for run in study.runs("base")]
+    histories = [History.of(run, at_least=12) for run in study.runs(arm)]
     slow = histories[0].slow_steps
     when = sorted({int(np.abs(slow - x * slow[-1]).argmin()) for x in PHASES} - {0})
     rows: list[Row] = []

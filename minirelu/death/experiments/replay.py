@@ -20,7 +20,7 @@ from minirelu.training.interventions import parse_interventions
 from minirelu.training.state import State
 from minirelu.training.trainer import train_step
 
-ARMS = ("base",)
+ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "other units die, as many",
     "O": "without the suspect batch the deaths do not happen; without another one they do",
@@ -48,9 +48,11 @@ class Window:
     silent: list[np.ndarray]
 
 
-def run(study: Study, on_replay: Callable[[int, int], None] = lambda n, of: None) -> Result:
+def run(
+    study: Study, arm: str = "base", on_replay: Callable[[int, int], None] = lambda n, of: None
+) -> Result:
     """For every seed: rewind, swap the suspect batch and an innocent one, freeze, and compare."""
-    runs = study.runs("base")
+    runs = study.runs(arm)
     L, swaps = study.base.model.n_layers, study.plan.swaps
     avoided: dict[str, list[list[float]]] = {}  # kind of change: seeds, layers
     others: dict[str, list[list[float]]] = {}

@@ -12,7 +12,7 @@ from minirelu.death.transitions import flicker, rates
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 
-ARMS = ("base",)
+ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "returns are flicker: as many as their firing rates give on texts of this size",
     "O": "returns follow spikes of the gradient",
@@ -21,9 +21,9 @@ PREDICTIONS = {
 }
 
 
-def run(study: Study) -> Result:
+def run(study: Study, arm: str = "base") -> Result:
     """Deaths, returns and what flicker explains of them, by layer, before and after the middle."""
-    histories = [History.of(run) for run in study.runs("base")]
+    histories = [History.of(run) for run in study.runs(arm)]
     L = study.base.model.n_layers
     rows: list[Row] = []
     data: dict[str, dict[str, list[float]]] = {}
