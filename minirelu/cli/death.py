@@ -315,9 +315,18 @@ def train_arms(study: Study, arms: tuple[str, ...], workers: int) -> None:
 
 def do(study: Study, name: str, arm: str = "base") -> Result:
     """Do one experiment whose runs are trained: print and write its verdict and its figure."""
+    from tqdm import tqdm
+
     from minirelu.death.verdicts import result_name, write_result
 
-    result = EXPERIMENTS[name].run(study, arm)
+    with tqdm(desc=name, leave=False, disable=None) as bar:
+
+        def on_progress(n: int, of: int) -> None:
+            bar.total = of
+            bar.update(n)
+
+        watched = dataclasses.replace(study, on_progress=on_progress)
+        result = EXPERIMENTS[name].run(watched, arm)
     content = write_result(result, study)
     say_result(content)
     say(f"{'written':9} {study.folder / 'results' / result_name(name, arm)}.json, .csv")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def _sgd(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
     return {"train": {"optimizer": "sgd_momentum", "learning_rate": 20 * train.learning_rate}}
 
 
-# The arms there are. One is special: ``twin`` has the initial weights of its seed and the batches of the next one.
+# The arms there are. One is special: ``twin`` has the initial weights of its seed, and the batches
+# of the next one.
 ARMS: dict[str, Arm] = {
     "base": Arm("the settings of the study", history=True),
     "twin": Arm("same initial weights, other batches", history=True),
@@ -134,11 +135,14 @@ class Study:
     base : Config
         settings of the first run of the arm ``base``; the others have later seeds.
     plan : Plan
+    on_progress : callable
+        called by what takes long, with how much was just done and how much there is in all.
     """
 
     folder: Path
     base: Config
     plan: Plan
+    on_progress: Callable[[int, int], None] = field(default=lambda n, of: None, compare=False)
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:

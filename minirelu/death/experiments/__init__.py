@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Experiment(NamedTuple):
     """An experiment by the name of its file, and what it asks.
 
-    The file has ``ARMS``, what it compares (none where it asks about one arm, ``base`` or another); ``PREDICTIONS``, what each explanation says of
-    it; and ``run(study)``. It is loaded when it is needed.
+    The file has ``ARMS``, what it compares (none where it asks about one arm, ``base`` or another);
+    ``PREDICTIONS``, what each explanation says of it; and ``run``, which does it. It is loaded when
+    it is needed.
     """
 
     name: str

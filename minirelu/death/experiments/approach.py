@@ -30,7 +30,7 @@ BEFORE = 6  # records before death
 def run(study: Study, arm: str = "base") -> Result:
     """Margins aligned at death against random walks, and the split of updates, by layer."""
     histories = [History.of(run, at_least=BEFORE + 4) for run in study.runs(arm)]
-    splits = [_splits(history) for history in histories]
+    splits = [_splits(study, history) for history in histories]
     rows: list[Row] = []
     data: dict[str, Any] = {}
     for l in range(study.base.model.n_layers):
@@ -98,7 +98,7 @@ def _of_layer(study: Study, history: History, l: int) -> dict[str, Any]:
     }
 
 
-def _splits(history: History) -> dict[int, list[Split]]:
+def _splits(study: Study, history: History) -> dict[int, list[Split]]:
     """The split of the update after each kept optimizer state, but the last."""
     run = history.run
     kept = checkpoint_steps(run.checkpoints, resumable=True)[:-1]
@@ -108,7 +108,11 @@ def _splits(history: History) -> dict[int, list[Split]]:
             f"{run.name} keeps no optimizer state on a step of its history; train with "
             "--keep-optimizer-at, at multiples of --history-every"
         )
-    return {step: split_update(run, step) for step in kept}
+    splits = {}
+    for step in kept:
+        splits[step] = split_update(run, step)
+        study.on_progress(1, study.plan.seeds * len(kept))
+    return splits
 
 
 def _pulls(

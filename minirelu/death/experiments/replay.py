@@ -66,7 +66,7 @@ def run(
             now = []
             for settings in changes:
                 now.append(replayed(run, window, settings))
-                on_replay(1, of)
+                study.on_progress(1, of)
             dead = [w & s for w, s in zip(window.alive, window.silent, strict=True)]
             # shares of those who died, a mean over the replays of this kind
             avoided.setdefault(kind, []).append(
