@@ -218,6 +218,43 @@ def history(run: str, successive: int) -> None:
     say(f"{'written':9} {file}\n{'next':9} {command('figure survival', run)}")
 
 
+@death.command()
+@click.argument("runs", nargs=2, type=click.Path(), metavar="RUN TWIN")
+def overlap(runs: tuple[str, str]) -> None:
+    """Compare who is silent in two runs of your own, twins: same initial weights, other batches.
+
+    \b
+    Example:
+      minirelu train --history-every 10 --data-seed 1 --out runs/a
+      minirelu train --history-every 10 --data-seed 2 --out runs/b
+      minirelu death overlap runs/a runs/b
+    """
+    from minirelu.death.experiments.twins import overlaps, refuse_strangers
+    from minirelu.death.history import History
+    from minirelu.runs.run import Run
+
+    a, b = (History.of(Run.open(folder)) for folder in runs)
+    refuse_strangers(a.run, b.run)
+    rows = overlaps(a, b)
+    if not rows:
+        raise UserError("nobody is silent in both runs at any record: there is nothing to compare")
+    say("who is silent in both, against random sets of the same sizes (hypergeometric)\n")
+    columns = (
+        "step",
+        "layer",
+        "in the first",
+        "in the second",
+        "in both",
+        "by chance",
+        "ratio",
+        "z",
+    )
+    say("  ".join(f"{name:>13}" for name in columns))
+    for step, l, o in rows:
+        cells = (step, l, o.a, o.b, o.both, f"{o.expected:.1f}", f"{o.ratio:.2f}", f"{o.z:.1f}")
+        say("  ".join(f"{cell:>13}" for cell in cells))
+
+
 for _name in EXPERIMENTS:
     death.add_command(_experiment_command(_name))
 

@@ -70,6 +70,15 @@ def test_strangers_are_no_twins(study):
         refuse_strangers(base[0], base[0])
 
 
+def test_two_runs_of_ones_own_are_compared(study):
+    a, b = (study.runs(arm)[0].folder for arm in ("base", "twin"))
+    result = command("death", "overlap", a, b)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) > 5
+    check_fails_plainly(command("death", "overlap", a, a), "no twins")
+    check_fails_plainly(command("death", "overlap", a, study.runs("base")[1].folder), "no twins")
+
+
 def test_a_replay_that_changes_nothing_ends_as_the_run_did(study):
     run = study.runs("base")[0]
     window = worst_window(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from minirelu.death.history import History
 from minirelu.death.intervals import over_seeds
 from minirelu.death.life_histories import life_histories
 from minirelu.death.study import Study
-from minirelu.death.twins import order_of_deaths, overlap
+from minirelu.death.twins import Overlap, order_of_deaths, overlap
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
 from minirelu.model.parameters import init_params
@@ -51,6 +52,19 @@ def run(study: Study) -> Result:
         rows.append(Row(f"{l}", "all", ORDER, order, "0", NOTHING))
     runs = [history.run for history in (*base, *twin)]
     return Result("twins", PREDICTIONS, rows, _conclusion(rows), {}, runs)
+
+
+def overlaps(a: History, b: History) -> list[tuple[int, int, Overlap]]:
+    """Overlaps of two runs: step, layer, and what is found, where both have silent units."""
+    steps = sorted({*a.steps.tolist()} & {*b.steps.tolist()})
+    at = sorted({int(np.abs(np.array(steps) - x * steps[-1]).argmin()) for x in PHASES})
+    found = []
+    for step in (steps[i] for i in at):
+        p, q = (int(np.searchsorted(history.steps, step)) for history in (a, b))
+        for l in range(len(a.layers)):
+            with contextlib.suppress(UserError):
+                found.append((step, l, overlap(_silent(a, l, p), _silent(b, l, q))))
+    return found
 
 
 def refuse_strangers(a: Run, b: Run) -> None:
