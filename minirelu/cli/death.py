@@ -139,6 +139,7 @@ def everything(out: str | None, budget: str, workers: int, threads: int | None) 
             failed.append(name)
     if len(failed) == len(EXPERIMENTS):
         raise UserError("no experiment could be done; see above why")
+    say_matrix(study)
 
 
 @death.command()
@@ -368,6 +369,20 @@ def do(study: Study, name: str, arm: str = "base") -> Result:
     say_result(content)
     say(f"{'written':9} {study.folder / 'results' / result_name(name, arm)}.json, .csv")
     return result
+
+
+def say_matrix(study: Study) -> None:
+    """Print which explanations each experiment of a study speaks for, layer by layer."""
+    from minirelu.death.page import matrix
+    from minirelu.death.verdicts import EXPLANATIONS, read_result
+
+    head, body = matrix([c for c in (read_result(study, name) for name in EXPERIMENTS) if c])
+    say("\nWhich explanation each experiment speaks for")
+    for letter, meaning in EXPLANATIONS.items():
+        say(f"  {letter}  {meaning}")
+    wide = [max(len(cells[i]) for cells in (head, *body)) for i in range(len(head))]
+    for cells in (head, *body):
+        say("  ".join(f"{cell:{width}}" for cell, width in zip(cells, wide, strict=True)))
 
 
 def say_result(content: dict[str, Any]) -> None:

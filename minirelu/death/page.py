@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minirelu.death.study import ARMS, Study
-from minirelu.death.verdicts import EXPLANATIONS, read_result, result_name
+from minirelu.death.verdicts import EXPLANATIONS, NOTHING, read_result, result_name
 from minirelu.errors import UserError, shown
 from minirelu.runs.files import explained, write_text
 
@@ -53,6 +53,10 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
     parts, n = [], 0
     for study in studies:
         parts.append(f"## Study `{study.folder.name}`\n\n{_settings(study)}")
+        done = [c for c in (read_result(study, name) for name in names) if c is not None]
+        if done:
+            head, body = matrix(done)
+            parts.append(f"Which explanation each experiment speaks for:\n\n{_table(head, body)}")
         for name, arm in itertools.product(names, ARMS):
             content = read_result(study, name, arm)
             if content is None:
@@ -71,6 +75,39 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
     with explained("writing the page"):
         write_text(file, before + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after)
     return n
+
+
+def matrix(contents: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Which explanations each experiment speaks for, by layer: a heading, and a row per layer.
+
+    Letters with the phases at which they were said, where there are several phases; "-" for none.
+    """
+    layers = dict.fromkeys(
+        row["where"] for c in contents for row in c["rows"] if row["where"].isdecimal()
+    )
+    body = []
+    for layer in [*layers, "all"]:
+        cells = []
+        for content in contents:
+            rows = [r for r in content["rows"] if r["where"] == layer]
+            phases: dict[str, list[str]] = {}
+            for row in rows:
+                if row["says"] != NOTHING:
+                    phases.setdefault(row["says"], []).append(row["phase"])
+            several = len({row["phase"] for row in rows if row["statistic"] in _asked(rows)}) > 1
+            said = (
+                f"{letters} (at {', '.join(of)})" if several else letters
+                for letters, of in phases.items()
+            )
+            cells.append("; ".join(said) or NOTHING)
+        if set(cells) != {NOTHING} or layer != "all":
+            body.append([layer, *cells])
+    return ["layer", *(content["experiment"] for content in contents)], body
+
+
+def _asked(rows: list[dict[str, Any]]) -> set[str]:
+    """The statistics that a verdict was read from."""
+    return {row["statistic"] for row in rows if row["says"] != NOTHING}
 
 
 def _settings(study: Study) -> str:
