@@ -61,6 +61,7 @@ def test_a_feature_that_never_changes_gets_no_weight_and_separable_deaths_a_fini
     x = np.column_stack([np.full(50, 0.1), np.arange(50.0)])
     fit = logistic(x, np.arange(50) >= 25)
     assert abs(fit.weights[0]) < 1e-9
+    np.testing.assert_allclose(fit.log_odds(x + [1, 0]), fit.log_odds(x), rtol=1e-6)
     assert np.isfinite(fit.weights).all()
 
 
@@ -76,9 +77,9 @@ def test_held_out_seeds_are_predicted_as_well_as_their_odds_allow():
 
 def test_a_seed_of_which_the_rule_is_its_own_is_not_predicted_from_itself():
     rng = np.random.default_rng(5)
-    seeds = [drawn(rng, 2000, [w]) for w in (1.5, 1.5, -1.5)]
+    seeds = [drawn(rng, 2000, [w]) for w in (1.5, -1.5)]
     found = leave_one_seed_out(*zip(*seeds, strict=True))
-    assert found[2] < 0.3  # the others teach the opposite
+    assert (found < 0.3).all()  # the other teaches the opposite
 
 
 def test_a_seed_without_deaths_has_no_auc():
