@@ -39,8 +39,17 @@ def dormancy_scores(counts: UnitCounts) -> list[np.ndarray]:
     ([array([3., 1., 0., 0.])], array([0.5]))
     """
     require_counts(counts)
+    return [layer_scores(total) for total in counts.total]
+
+
+def layer_scores(total: np.ndarray) -> np.ndarray:
+    """Return the scores of one layer's units from their activations, summed or averaged.
+
+    >>> layer_scores(np.array([3.0, 1.0, 0.0, 0.0]))
+    array([3., 1., 0., 0.])
+    """
     with np.errstate(invalid="ignore"):  # nothing on: 0 / 0
-        return [total / total.mean() for total in counts.total]
+        return total / total.mean()
 
 
 def dormant_share(counts: UnitCounts, tau: float = 0.025) -> np.ndarray:
