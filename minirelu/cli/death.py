@@ -185,7 +185,6 @@ def history(run: str, successive: int) -> None:
       minirelu train --history-every 10
       minirelu death history runs/small
     """
-    from minirelu.death.definitions import definitions
     from minirelu.death.history import History
     from minirelu.death.summary import in_words, summary
     from minirelu.runs.files import explained, write_text
@@ -193,7 +192,6 @@ def history(run: str, successive: int) -> None:
 
     found = History.of(Run.open(run))
     numbers = summary(found, successive)
-    numbers["definitions"] = definitions(found)
     rarer = 100 * numbers["silent_means_less_than"]
     say(
         f"{'records':9} {numbers['records']}, every {numbers['every']} steps, the last at step "
@@ -212,6 +210,15 @@ def history(run: str, successive: int) -> None:
         "vs flicker: returns over those that rare firing would show\n"
         "shape: of a Weibull fit, below 1 where the hazard of dying falls with time"
     )
+    say(f"\nWhat other definitions take for dead, at step {found.slow_steps[-1]}; in brackets, how far "
+        "they agree\nwith the first: units that both name, over those that one does\n")  # fmt: skip
+    names = list(numbers["layers"][0]["definitions"])
+    say("  ".join(f"{cell:>18}" for cell in ("layer", *names)))
+    for row in numbers["layers"]:
+        agree = ["-" if x is None else f"{x:.2f}" for x in row["agreement"][0]]
+        shares = [f"{100 * x:.1f} %" for x in row["definitions"].values()]
+        cells = [f"{share} ({a})" for share, a in zip(shares, agree, strict=True)]
+        say("  ".join(f"{cell:>18}" for cell in (row["layer"], *cells)))
     file = Path(run) / "death" / "history.json"
     with explained("writing the results"):
         file.parent.mkdir(exist_ok=True)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from minirelu.death.definitions import agreement, definitions
 from minirelu.death.history import History, LayerHistory
 from minirelu.death.intervals import silence_bound
 from minirelu.death.life_histories import LifeHistories, life_histories
@@ -46,8 +49,10 @@ def summary(history: History, successive: int = 3) -> dict[str, Any]:
         ``came_back`` at any), ``deaths``, ``revivals``, ``died_again``, ``false_death_rate``
         (value, low, high), deaths and returns per unit and step, ``survival`` at the end with its
         band, ``weibull_shape`` and by how much a constant hazard fits worse (``aic_difference``),
-        ``returns_over_flicker``, and the log-rank ``z`` against the layer before. None where there
-        is nothing to tell.
+        ``returns_over_flicker``, the log-rank ``z`` against the layer before, and what other
+        definitions of death find at the last record that has all they need: ``definitions``, the
+        share of units of each, and ``agreement``, Jaccard's index of each with each, in the same
+        order. None where there is nothing to tell.
 
     Raises
     ------
@@ -65,6 +70,7 @@ def summary(history: History, successive: int = 3) -> dict[str, Any]:
         test = _or_none(partial(logrank, times, before)) if before else None
         row["logrank_z"] = test and test.z
         before = times
+        row |= _by_definition(history, layer)
         every_layer.append(row)
     sequences = history.n_sequences + history.n_confirm_sequences
     return {
@@ -118,6 +124,19 @@ def _counts(lives: LifeHistories, layer: LayerHistory) -> dict[str, Any]:
         "false_death_rate": [_finite(x) for x in lives.false_death_rate],
         "deaths_per_step": _finite(r.deaths_per_step().value),
         "revivals_per_step": _finite(r.revivals_per_step().value),
+    }
+
+
+def _by_definition(history: History, layer: LayerHistory) -> dict[str, Any]:
+    last = int(np.searchsorted(history.steps, history.slow_steps[-1]))
+    sets = definitions(
+        layer.tokens_on[: last + 1], history.n_tokens, layer.slow["mean_post"][-1].astype(float)
+    )
+    found = agreement(sets)
+    F = layer.tokens_on.shape[1]
+    return {
+        "definitions": {n: int(k) / F for n, k in zip(found.names, found.units, strict=True)},
+        "agreement": [[_finite(x) for x in line] for line in found.jaccard],
     }
 
 
