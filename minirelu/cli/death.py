@@ -210,15 +210,17 @@ def history(run: str, successive: int) -> None:
         "vs flicker: returns over those that rare firing would show\n"
         "shape: of a Weibull fit, below 1 where the hazard of dying falls with time"
     )
-    say(f"\nWhat other definitions take for dead, at step {found.slow_steps[-1]}; in brackets, how far "
-        "they agree\nwith the first: units that both name, over those that one does\n")  # fmt: skip
+    say(
+        f"\nWhat other definitions take for dead, at step {found.slow_steps[-1]}; in brackets, how "
+        "far they agree\nwith the first: units that both name, over those that one does\n"
+    )
     names = list(numbers["layers"][0]["definitions"])
-    say("  ".join(f"{cell:>18}" for cell in ("layer", *names)))
+    say("  ".join(f"{cell:>24}" for cell in ("layer", *names))[18:])
     for row in numbers["layers"]:
         agree = ["-" if x is None else f"{x:.2f}" for x in row["agreement"][0]]
         shares = [f"{100 * x:.1f} %" for x in row["definitions"].values()]
         cells = [f"{share} ({a})" for share, a in zip(shares, agree, strict=True)]
-        say("  ".join(f"{cell:>18}" for cell in (row["layer"], *cells)))
+        say("  ".join(f"{cell:>24}" for cell in (row["layer"], *cells))[18:])
     file = Path(run) / "death" / "history.json"
     with explained("writing the results"):
         file.parent.mkdir(exist_ok=True)
