@@ -74,7 +74,7 @@ def test_mean_and_spread_are_aligned_at_death():
 
 def test_walks_lie_within_their_null():
     """Walks chosen for dying: the null of walks aligned at first passage holds their numbers."""
-    rng, inside, n = np.random.default_rng(4), np.zeros(4), 25
+    rng, inside, n = np.random.default_rng(4), np.zeros(4), 20
     for seed in range(n):
         margin = margins(rng, 0.0, 1.0, start=5.0) * rng.uniform(0.5, 2, F)  # each its own scale
         paths, a = dying(margin), approach(dying(margin), resamples=2)

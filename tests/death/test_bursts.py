@@ -25,7 +25,7 @@ def deaths_of(rng, units=3000, hazard=HAZARD):
 
 def test_independent_deaths_under_a_changing_hazard_are_no_bursts():
     rng = np.random.default_rng(0)
-    found = [bursts(*deaths_of(rng), simulations=200) for _ in range(150)]
+    found = [bursts(*deaths_of(rng), simulations=100) for _ in range(100)]
     assert np.mean([b.fano / b.null.value for b in found]) == pytest.approx(1, abs=0.04)
     assert 0.01 <= np.mean([b.p < 0.05 for b in found]) < 0.1
     assert 0.88 < np.mean([b.null.low < b.fano < b.null.high for b in found])

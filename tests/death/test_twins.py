@@ -44,7 +44,7 @@ def test_a_planted_overlap_is_seen():
 def test_strata_take_away_what_the_covariate_explains_and_only_that():
     """Both sets prefer units with a low margin; half of the time they also share a core."""
     rng, plain, within, with_core = np.random.default_rng(3), [], [], []
-    for _ in range(200):
+    for _ in range(80):
         margin = rng.random(2000)
         a, b = rng.random((2, 2000)) < 0.6 * (1 - margin) ** 2
         plain.append(overlap(a, b).z)
@@ -52,8 +52,8 @@ def test_strata_take_away_what_the_covariate_explains_and_only_that():
         core = rng.random(2000) < 0.05
         with_core.append(overlap(a | core, b | core, margin, strata=20).z)
     assert np.mean(plain) > 4
-    assert abs(np.mean(within)) < 0.3
-    assert 0.85 < np.std(within) < 1.15
+    assert abs(np.mean(within)) < 0.4
+    assert 0.75 < np.std(within) < 1.25
     assert np.mean(with_core) > 3
 
 
