@@ -12,9 +12,10 @@ import jinja2
 from minirelu.compute import by_reference
 from minirelu.config import Config
 from minirelu.errors import printable
-from minirelu.figures import FIGURES, draw_all
+from minirelu.figures import OF_HISTORY, draw_all, figures_of
 from minirelu.generation import generate
 from minirelu.model.parameters import n_params
+from minirelu.report.deaths import deaths_told
 from minirelu.report.units import as_json, script, unit_data
 from minirelu.runs.files import explained, write_text
 from minirelu.runs.run import Run, probes_of
@@ -46,16 +47,20 @@ def write_report(run: Run, on_read: Callable[[int, int], None] | None = None) ->
             {
                 "name": name,
                 "caption": caption,
+                "of_history": name in OF_HISTORY,
                 "data": base64.b64encode(pictures[name].read_bytes()).decode("ascii"),
             }
-            for name, (_, caption) in FIGURES.items()
+            for name, (_, caption) in figures_of(run).items()
         ]
+        history, deaths = deaths_told(run)
         page = run.folder / "report.html"
-        write_text(page, render(run, figures, unit_data(run, on_read)))
+        write_text(page, render(run, figures, deaths, unit_data(run, on_read, history)))
     return page
 
 
-def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> str:
+def render(
+    run: Run, figures: list[dict[str, Any]], deaths: dict[str, Any] | None, units: dict[str, Any]
+) -> str:
     """Fill the template; everything that comes from outside is escaped by it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("minirelu.report", "."),
@@ -77,6 +82,7 @@ def render(run: Run, figures: list[dict[str, Any]], units: dict[str, Any]) -> st
         on_means=what_on_means(run.config),
         baselines=run.corpus["baselines"],
         figures=figures,
+        deaths=deaths,
         units=units,
         unit_json=as_json(units),
         script=source,

@@ -130,6 +130,12 @@
       make("p", {}, life(layer, i)),
       drawTimeline(data.drawn, layer.timeline[i], data.n_tokens, layer.color, drawn),
     ];
+    if (layer.margin) {
+      parts.splice(2, 0, make("p", {}, deaths(layer.deaths[i])));
+      parts.push(drawMargin(
+        data.margins_at, layer.margin[i], layer.deaths[i], data.step, layer.color, drawn,
+      ));
+    }
     if (layer.tokens?.[i].length) {
       parts.push(make("h4", {}, "Tokens it fires on most"), tokenTable(layer, i));
       parts.push(make("h4", {}, "Where its activation is largest"));
@@ -158,6 +164,17 @@
       `${plural(layer.sequences_on[i], data.n_sequences, "sequences")}, in ` +
       `${plural(layer.batches_on[i], data.n_batches, "batches")} of ` +
       `${number(data.batch_tokens)} tokens. ${birth}still on at the last probe.`;
+  }
+
+  function deaths(steps) {
+    if (!steps.length) return "In the history of units it never died.";
+    const told = [];
+    for (let at = 0; at < steps.length; at += 3) {
+      const [low, high, back] = steps.slice(at, at + 3).map(number);
+      told.push(`${at ? "died again" : "It died"} between steps ${low} and ${high}` +
+        (steps[at + 2] < 0 ? " and has not come back" : `, was on again by step ${back}`));
+    }
+    return `${told.join("; ")}.`;
   }
 
   function tokenTable(layer, i) {

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minirelu.death.history import History
+from minirelu.death.summary import lives_of
 from minirelu.errors import printable
 from minirelu.figures.style import layer_colors
 from minirelu.runs.run import Run, probes_of
@@ -24,7 +26,11 @@ _MOST_DRAWN = 32  # probes of a unit's timeline
 _SCRIPTS = ("timeline.js", "units.js")
 
 
-def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def unit_data(
+    run: Run,
+    on_read: Callable[[int, int], None] | None = None,
+    history: History | None = None,
+) -> dict[str, Any]:
     """Collect what the page shows of every unit, ready for JSON.
 
     Parameters
@@ -33,6 +39,8 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
         with at least one probe.
     on_read : callable, optional
         see :func:`minirelu.sparsity.contexts.unit_contexts`.
+    history : History, optional
+        adds margins, deaths and returns.
 
     Returns
     -------
@@ -48,7 +56,9 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
           how many tokens, sequences and batches each is on (``tokens_on`` ...), its ``timeline``
           (tokens on at the drawn steps), ``first``, ``last`` and ``since`` (steps, -1: none;
           see :func:`minirelu.sparsity.lives.lives`), ``tokens`` (index, firings, index, firings
-          ...) and ``contexts`` (place in ``probe``, activation, place, activation ...).
+          ...) and ``contexts`` (place in ``probe``, activation, place, activation ...);
+        * with a history, ``margins_at`` (steps), and of each layer ``margin`` (at these steps) and
+          ``deaths`` (steps: last on, first silent, on again or -1, and so on for the next death).
 
     Raises
     ------
@@ -76,8 +86,11 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
             f"{max(map(len, shown)):,}, half of the units shown are the most active ones at the "
             "last probe, half the least active."
         )
+    followed = history.steps[history.steps <= steps[-1]].tolist() if history else []
+    kept = sorted({*kept, *followed})  # records are of the same tokens as probes
     drawn = [kept[i] for i in _evenly(len(kept), _MOST_DRAWN)]
-    layers = _layers(run, counts, shown, kept, drawn)
+    layers = _layers(run, counts, shown, kept, drawn, history)
+    margins_at = _add_history(history, shown, layers) if history else []
     vocabulary: list[str] = []
     places: list[int] = []
     if steps[-1] in run.steps:
@@ -97,6 +110,7 @@ def unit_data(run: Run, on_read: Callable[[int, int], None] | None = None) -> di
         "sequence_length": counts.sequence_length,
         "probes": len(kept),
         "drawn": drawn,
+        "margins_at": margins_at,
         "vocabulary": vocabulary,
         "probe": places,
         "layers": layers,
@@ -128,15 +142,24 @@ def _evenly(n: int, most: int) -> list[int]:
 
 
 def _layers(
-    run: Run, counts: UnitCounts, shown: list[np.ndarray], kept: list[int], drawn: list[int]
+    run: Run,
+    counts: UnitCounts,
+    shown: list[np.ndarray],
+    kept: list[int],
+    drawn: list[int],
+    history: History | None,
 ) -> list[dict[str, Any]]:
     """Return frequencies and lives of the units shown, layer by layer."""
     from matplotlib.colors import to_hex
 
     on: list[list[np.ndarray]] = [[] for _ in shown]  # for each layer and probe, (U,) bool
     timelines: list[list[np.ndarray]] = [[] for _ in shown]
+    records = {step: i for i, step in enumerate(history.steps.tolist())} if history else {}
     for step in kept:
-        at_step = run.counts(step).tokens_on
+        if history and step in records:
+            at_step = [layer.tokens_on[records[step]] for layer in history.layers]
+        else:
+            at_step = run.counts(step).tokens_on
         for l, units in enumerate(shown):
             tokens_on = at_step[l][units]
             on[l].append(tokens_on > 0)
@@ -162,6 +185,21 @@ def _layers(
             }
         )
     return layers
+
+
+def _add_history(
+    history: History, shown: list[np.ndarray], layers: list[dict[str, Any]]
+) -> list[int]:
+    """Add ``margin`` and ``deaths`` to the layers; return the steps of the margins."""
+    at = _evenly(len(history.steps), _MOST_DRAWN)
+    for l, (layer, units) in enumerate(zip(layers, shown, strict=True)):
+        margins = history.layers[l].margin[at][:, units].T.tolist()
+        layer["margin"] = [[float(f"{m:.2g}") for m in of_unit] for of_unit in margins]
+        lives = lives_of(history, l)
+        steps = np.stack([lives.step_of(record) for record in lives.deaths[1:]], axis=1)
+        first, end = (np.searchsorted(lives.deaths.unit, units, side) for side in ("left", "right"))
+        layer["deaths"] = [steps[a:b].ravel().tolist() for a, b in zip(first, end, strict=True)]
+    return history.steps[at].tolist()
 
 
 def _add_contexts(

@@ -171,6 +171,31 @@ def test_a_unit_opens_with_the_keyboard_alone(browser, page, finished_run):
     check_console(browser)
 
 
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_unit_that_died_and_came_back_says_so(browser, run_with_history, width):
+    from minirelu.death.history import History
+    from minirelu.death.summary import lives_of
+
+    history = History.of(run_with_history)
+    _, low, high, back = lives_of(history, 0).deaths
+    unit = lives_of(history, 0).deaths.unit[back >= 0][0]
+    first = lives_of(history, 0).deaths.unit.tolist().index(unit)
+    low, high, back = (history.steps[column[first]] for column in (low, high, back))
+
+    show(browser, write_report(run_with_history), width)
+    search = css(browser, "#units-search")[0]
+    search.send_keys(str(unit))
+    browser.execute_script("arguments[0].click()", css(browser, "#units-table .unit button")[0])
+    (detail,) = [d for d in css(browser, "#units-table .detail") if d.is_displayed()]
+    assert f"It died between steps {low} and {high}, was on again by step {back}" in detail.text
+    _, margin = detail.find_elements("css selector", "svg.timeline")
+    assert len(margin.find_elements("css selector", "circle")) == len(history.steps)
+    n_deaths = int((lives_of(history, 0).deaths.unit == unit).sum())
+    assert len(margin.find_elements("css selector", "rect")) == n_deaths
+    assert overflowing(browser) == []
+    check_console(browser)
+
+
 def overflowing(browser) -> list[str]:
     """What sticks out at the right."""
     return browser.execute_script(
