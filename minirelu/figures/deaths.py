@@ -67,11 +67,11 @@ def survival(runs: Sequence[Run]) -> Data:
             table = life_table(first_deaths(of_layer))
         except UserError:  # none of its units was on at the first record
             continue
-        y, low, high = (
+        survival, low, high = (
             [1.0, *column.tolist()]
             for column in (table.survival, table.survival_low, table.survival_high)
         )
-        lines.append(line([0, *table.end.tolist()], y, (l, L), "curve", band=(low, high)))
+        lines.append(line([0, *table.end.tolist()], survival, (l, L), "curve", band=(low, high)))
     left_out = sum(int(of_layer.born_silent.sum()) for of_layer in lives)
     notes = what_died(lives)
     if left_out:
