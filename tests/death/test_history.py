@@ -124,8 +124,14 @@ def test_the_command_prints_what_the_summary_says(study):
     result = command("death", "history", run.folder)
     assert result.returncode == 0, result.stderr
     numbers = summary(History.of(run))
-    rows = [line.split() for line in result.stdout.splitlines() if line[:13].strip().isdecimal()]
-    for cells, layer in zip(rows, numbers["layers"], strict=True):
+    rows = [
+        line.split()
+        for line in result.stdout.splitlines()
+        if line.split(maxsplit=1)[:1] and line.split()[0].isdecimal()
+    ]
+    L = len(numbers["layers"])
+    assert len(rows) == 2 * L  # and the definitions
+    for cells, layer in zip(rows[:L], numbers["layers"], strict=True):
         assert f"{100 * layer['dead']:.1f}" in cells
         assert f"{100 * layer['died']:.1f}" in cells
     assert (run.folder / "death" / "history.json").is_file()
