@@ -20,6 +20,7 @@ from minirelu.cli.sample import sample
 from minirelu.cli.sparsity import sparsity
 from minirelu.cli.sweep import sweep
 from minirelu.cli.train import train
+from minirelu.cli.wake import wake
 from minirelu.errors import UserError, one_line
 
 
@@ -39,7 +40,8 @@ def cli(context: click.Context) -> None:
 
 
 commands = (
-    train, report, figure, compare, sample, sparsity, sweep, death, estimate, bench, check, export,
+    train, report, figure, compare, sample, sparsity, sweep, death, wake, estimate, bench, check,
+    export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)

@@ -17,6 +17,7 @@ from minirelu.figures import (
     raster,
     units,
     usage_over_training,
+    wake,
     width_and_depth,
 )
 from minirelu.figures.captions import CAPTIONS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ONE, ANY, SWEEP = "one run", "one run, or several", "several runs, or a sweep's folder"
 HISTORY = "one run with a history of its units"
+WOKEN = "one run, after minirelu wake"
 
 
 class Kind(NamedTuple):
@@ -44,7 +46,7 @@ class Kind(NamedTuple):
 
     def check(self, name: str, n_runs: int) -> None:
         """Raise where the number of runs does not fit."""
-        one = self.takes in (ONE, HISTORY)
+        one = self.takes in (ONE, HISTORY, WOKEN)
         if n_runs < 1 or (one and n_runs > 1) or (self.takes == SWEEP and n_runs < 2):
             raise UserError(f"{name} takes {self.takes}; {n_runs} given")
 
@@ -77,6 +79,7 @@ KINDS: dict[str, Kind] = {
     "survival": Kind("how many units have not died yet", deaths.survival, HISTORY),
     "hazard": Kind("how fast units die, beside the learning rate", deaths.hazard, HISTORY),
     "raster": Kind("the life of every unit", raster.raster, HISTORY, raster.draw_raster),
+    "wake": Kind("which silent units a text can wake", wake.wake, WOKEN),
 }
 
 
@@ -100,13 +103,14 @@ def _drawn_for(*takes: str) -> dict[str, tuple[Callable[[Run], Figure], str]]:
     }
 
 
-# What the report of every run shows, and what it shows of one with a history.
-FIGURES, OF_HISTORY = _drawn_for(ONE, ANY), _drawn_for(HISTORY)
+# What the report of every run shows, of one with a history, and of one whose units were woken.
+FIGURES, OF_HISTORY, OF_WOKEN = _drawn_for(ONE, ANY), _drawn_for(HISTORY), _drawn_for(WOKEN)
 
 
 def figures_of(run: Run) -> dict[str, tuple[Callable[[Run], Figure], str]]:
     """What the report of a run shows."""
-    return FIGURES | (OF_HISTORY if run.has_history else {})
+    history = OF_HISTORY if run.has_history else {}
+    return FIGURES | history | (OF_WOKEN if (run.folder / "death" / "wake.json").is_file() else {})
 
 
 def draw_all(run: Run, folder: Path) -> dict[str, Path]:

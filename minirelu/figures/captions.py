@@ -61,4 +61,9 @@ CAPTIONS: dict[str, str] = {
     "raster": "Each row is a unit, each column a record. Read a panel from below: units that were "
     "silent from the start, then those that died first; at the top those that never did. Blue "
     "specks are units too rare for the probe; grey after black is a unit that came back.",
+    "wake": "Texts were searched that make units fire which are silent on all of the held-out "
+    "text. Left, what came of it, by layer; right, how many texts it took. Near the top: these "
+    "units are not dead, the text never asked them. The rest may be dead, or too hard to find: how "
+    "often the search misses is shown by the units silent on the probe only, for which a waking "
+    "text is known to exist.",
 }

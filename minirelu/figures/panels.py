@@ -56,7 +56,7 @@ def line(
     series : str
         what the look stands for, in the legend.
     band : (low, high), optional
-        shaded.
+        shaded; bars, where the line is points.
     """
     low, high = band if band else (None, None)
     return {
@@ -170,10 +170,11 @@ def _draw_line(axes: Axes, each: Data) -> None:
     y = _numbers(each["y"])
     axes.plot(each["x"], y, clip_on="marker" not in look, **look)
     if each["low"]:
-        axes.fill_between(
-            each["x"], _numbers(each["low"]), _numbers(each["high"]),
-            color=color, alpha=0.18, linewidth=0,
-        )  # fmt: skip
+        x, low, high = each["x"], _numbers(each["low"]), _numbers(each["high"])
+        if look.get("linestyle") == "none":
+            axes.vlines(x, low, high, color=color, linewidth=1.2)
+        else:
+            axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     if is_histogram:
         axes.fill_between(each["x"], y, step="post", color=color, alpha=0.35, linewidth=0)
 

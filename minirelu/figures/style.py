@@ -44,6 +44,7 @@ LOOKS: dict[str, dict[str, Any]] = {
             [("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ((0, (5, 1, 1, 1, 1, 1)), "v")]
         )
     },
+    **{f"dots {i}": {"linestyle": "none", "marker": mark} for i, mark in enumerate("os^Dv")},
     "curve": {"linestyle": "-"},
     "points": {"linestyle": "none", "marker": "o"},
     "null": {"linestyle": "--", "linewidth": 1.4},
@@ -83,7 +84,7 @@ def color_of(look: str, layer: Sequence[int] | None) -> Any:
     """
     if layer:
         return layer_colors(layer[1])[layer[0]]
-    run = RUN_COLORS[int(look.split()[1])] if look.startswith("run ") else INK
+    run = RUN_COLORS[int(look.split()[1])] if look.startswith(("run ", "dots ")) else INK
     return LOOKS[look].get("color", run)
 
 

@@ -13,11 +13,11 @@ from helpers import drawn, made_run
 
 import minirelu as mr
 from minirelu.errors import UserError
-from minirelu.figures import CAPTIONS, FIGURES, KINDS, SWEEP, draw_all, kind_of, style
+from minirelu.figures import ANY, CAPTIONS, FIGURES, KINDS, ONE, draw_all, kind_of, style
 from minirelu.figures.panels import draw_panels
 from minirelu.figures.style import layer_colors, not_drawn, save, short
 
-OF_ONE_RUN = [name for name, kind in KINDS.items() if kind.takes != SWEEP]
+OF_ONE_RUN = [name for name, kind in KINDS.items() if kind.takes in (ONE, ANY)]
 
 
 def numbers(values):

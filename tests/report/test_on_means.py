@@ -11,7 +11,7 @@ from helpers import made_run, quick_settings
 import minirelu as mr
 from minirelu.cli.main import cli
 from minirelu.cli.train import _show_results
-from minirelu.figures import KINDS, SWEEP
+from minirelu.figures import FIGURES, KINDS
 from minirelu.report.compare import compare
 from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measures import what_on_means
@@ -61,7 +61,7 @@ def test_sparsity_says_what_on_means(gelu_run, finished_run, tmp_path, monkeypat
             assert on_means in f.read()
 
 
-@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.takes != SWEEP])
+@pytest.mark.parametrize("name", FIGURES)
 def test_figures_say_what_on_means(gelu_run, finished_run, name):
     kind = KINDS[name]
     data = kind.data([gelu_run])
