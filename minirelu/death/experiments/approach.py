@@ -20,11 +20,12 @@ from minirelu.runs.checkpoint import checkpoint_steps
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
     "R": "as a random walk: exponent 1, and no more deaths than walks with the same steps",
-    "O": "in one jump: more than half of the descent in its largest step",
+    "O": "in one jump, more than half of the descent, and more deaths than random walks have",
     "D": "as a steady fall: exponent towards 2, more deaths than random walks have",
     "G": "not at all: who is to die is near 0 from the start",
 }
 BEFORE = 6  # records before death
+REPEATS = 20  # of the random walks
 
 
 def run(study: Study, arm: str = "base") -> Result:
@@ -85,14 +86,15 @@ def _of_layer(study: Study, history: History, l: int) -> dict[str, Any]:
         found = approach(paths)
     except UserError:
         return {}
-    null = walk_null(margin, BEFORE, study.plan.successive, repeats=20)
+    null = walk_null(margin, BEFORE, study.plan.successive, REPEATS)
     died = int(lives.died.sum())
     return {
         "exponent": found.exponent.value,
         "null exponent": null.exponent.value,
         "jump": found.jump.value,
         "null jump": null.jump.value,
-        "excess": died / null.deaths.value if null.deaths.value else math.nan,
+        "excess": died / max(null.deaths.value, 1 / REPEATS),  # of no death: as of one in all
+        "more": died > null.deaths.high,
         "mean": found.mean.tolist(),
         "spread": found.spread.tolist(),
     }
@@ -152,13 +154,15 @@ def _says(study: Study, columns: dict[str, list[float]]) -> str:
     if len(columns["exponent"]) < 2:
         return NOTHING
     exponent, jump, excess = (over_seeds(columns[name]) for name in ("exponent", "jump", "excess"))
-    walks = {name: _mean(columns[f"null {name}"]) for name in ("exponent", "jump")}
-    # walks that die make large steps too, being chosen for dying
-    if jump.low > max(study.plan.largest_step, walks["jump"]):
-        return "O"
-    if exponent.low > walks["exponent"] and excess.low > 1:
-        return "D"
-    return "R" if exponent.low <= walks["exponent"] and excess.low <= 1 else NOTHING
+    walks = _mean(columns["null exponent"])
+    walks = 1.0 if math.isnan(walks) else walks  # none died
+    # walks with the same steps make the same jumps, but up as often as down: fewer of them die
+    if excess.low > 1:
+        if jump.low > study.plan.largest_step:
+            return "O"
+        return "D" if exponent.low > walks else NOTHING
+    few = np.mean(columns["more"]) < 0.5  # a wide interval of the excess does not make a walk
+    return "R" if few and exponent.low <= walks else NOTHING
 
 
 def _conclusion(rows: list[Row]) -> str:

@@ -13,10 +13,18 @@ from minirelu.compute import Workspace
 from minirelu.death.study import Study
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError, shown
-from minirelu.runs.checkpoint import checkpoint_steps, load_params, load_slots, new_slots
+from minirelu.runs.checkpoint import (
+    checkpoint_steps,
+    load_memory,
+    load_params,
+    load_slots,
+    new_slots,
+)
+from minirelu.runs.history import read_history
 from minirelu.runs.run import Run
 from minirelu.sparsity.unit_states import unit_states
 from minirelu.training.interventions import parse_interventions
+from minirelu.training.schedule import history_steps
 from minirelu.training.state import State
 from minirelu.training.trainer import train_step
 
@@ -36,8 +44,9 @@ OWN = "*.W_in,*.b_in"
 class Window:
     """Steps ``start + 1`` to ``stop`` of a run, in which many units fell silent.
 
-    ``suspect`` : the step in it with the largest gradient; ``innocent`` : the one with the
-    smallest. ``alive``, ``silent`` : L bool arrays (F,), at the start and at the end.
+    ``suspect`` : the step with the largest gradient, of those by which half of these units are
+    silent; ``innocent`` : the one with the smallest. ``alive``, ``silent`` : L bool arrays (F,),
+    at the start and at the end.
     """
 
     start: int
@@ -117,9 +126,14 @@ def _changes(run: Run, window: Window, swaps: int) -> dict[str, list[dict[str, A
     }
     acting = f"first={window.start + 1} last={window.stop}"
     at = f"first={window.suspect} last={window.suspect}"
-    changes["suspect step left out"] = [{"intervene": (f"freeze params=* {at}",)}]
-    changes["own weights frozen"] = [{"intervene": (f"freeze params={OWN} {acting}",)}]
-    changes["upstream frozen"] = [{"intervene": (f"freeze params={UPSTREAM} {acting}",)}]
+    freezes = {
+        "suspect step left out": f"params=* {at}",
+        "own weights frozen": f"params={OWN} {acting}",
+        "upstream frozen": f"params={UPSTREAM} {acting}",
+    }
+    for kind, settings in freezes.items():  # before what the run does itself: the last word
+        own = run.settings.train.intervene
+        changes[kind] = [{"intervene": (f"freeze {settings}", *own)}]
     return changes
 
 
@@ -140,15 +154,36 @@ def worst_window(run: Run) -> Window:
     if not most:
         raise UserError(f"{shown(run.folder)}: no unit fell silent between its kept states")
     norms = {r["step"]: r["grad_norm"] for r in run.metrics("train") if start < r["step"] <= stop}
-    first_half = [s for s in norms if s <= (start + stop) / 2]  # its effect must have time to show
+    dead = [s & ~f for f, s in zip(silent[start], silent[stop], strict=True)]
+    by = max(_half_silent(run, dead, start, stop), start + 2)  # so that there are two
+    in_time = [step for step in norms if step <= by]
     return Window(
         start,
         stop,
-        max(first_half, key=norms.__getitem__),
-        min(first_half, key=norms.__getitem__),
+        max(in_time, key=norms.__getitem__),
+        min(in_time, key=norms.__getitem__),
         [~s for s in silent[start]],
         silent[stop],
     )
+
+
+def _half_silent(run: Run, dead: list[np.ndarray], start: int, stop: int) -> int:
+    """The first record in a window at which half of the units that die in it are silent.
+
+    What comes later did not do it; and a gradient that does it may be the last one before.
+    """
+    half = sum(int(units.sum()) for units in dead) / 2
+    for step in history_steps(run.settings.train):
+        if not (start < step < stop and run.history_file(step).is_file()):
+            continue
+        record = read_history(run.history_file(step), run.config)
+        silent = [
+            (record[f"tokens_on.{l}"] == 0) & (record[f"confirm_on.{l}"] == 0)
+            for l in range(len(dead))
+        ]
+        if sum(int((d & s).sum()) for d, s in zip(dead, silent, strict=True)) >= half:
+            return step
+    return stop
 
 
 def replayed(run: Run, window: Window, changes: dict[str, Any]) -> list[np.ndarray]:
@@ -157,7 +192,8 @@ def replayed(run: Run, window: Window, changes: dict[str, Any]) -> list[np.ndarr
     settings = dataclasses.replace(run.settings, train=train)
     other = Run(run.folder, settings)
     slots = load_slots(run.checkpoints, window.start, new_slots(run.settings))
-    state = State(window.start, load_params(run.checkpoints, window.start, run.config), slots)
+    params = load_params(run.checkpoints, window.start, run.config)
+    state = State(window.start, params, slots, load_memory(run.checkpoints, window.start))
     workspace, interventions = Workspace(), parse_interventions(train.intervene)
     while state.step < window.stop:
         acting = [i.around for i in interventions if i.acts_at(state.step + 1)]
@@ -186,7 +222,7 @@ def _mean(values: Sequence[float]) -> float:
 def _says(study: Study, gain: list[float], avoided: list[float], instead: list[float]) -> str:
     """Read the thresholds: outliers, or chance, or what goes on whichever batch is swapped."""
     plan = study.plan
-    if np.isnan(gain).all():
+    if np.isfinite(gain).sum() < 2:
         return NOTHING
     saved = np.nanmean(avoided)
     if np.nanmean(gain) >= plan.avoided:

@@ -14,9 +14,10 @@ from minirelu.errors import UserError
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
-    "R": "returns are flicker: as many as their firing rates give on texts of this size",
-    "O": "returns follow spikes of the gradient",
-    "D": "returns above flicker while the layers below still move, fewer later",
+    "R": "returns are flicker, as many as firing rates give on texts of this size; above it where "
+    "weights walk, as walks come back",
+    "O": "hardly any returns, but after spikes of the gradient",
+    "D": "hardly any returns; above flicker while the layers below still move, fewer later",
     "G": "hardly any returns",
 }
 
@@ -75,19 +76,19 @@ def run(study: Study, arm: str = "base") -> Result:
 
 
 def _says(study: Study, ratio: list[float], returned: list[float]) -> str:
-    if np.isnan(ratio).sum() > len(ratio) - 2:
+    if min(np.isfinite(ratio).sum(), np.isfinite(returned).sum()) < 2:
         return NOTHING
     estimate = over_seeds(ratio)
     if estimate.low > study.plan.flicker:
-        return "D"
+        return "RD"
     if np.nanmean(returned) < study.plan.unmoved:
-        return "G"
+        return "ODG"  # whatever took them down holds them there, as walks do not
     return "R" if estimate.high <= study.plan.flicker else NOTHING
 
 
 def _conclusion(rows: list[Row]) -> str:
     back = [row for row in rows if row.statistic == "share of these that came back"]
     share = np.nanmean([row.values for row in back])
-    above = [row.where for row in rows if row.statistic == "returns / flicker" and row.says == "D"]
+    above = [row.where for row in rows if row.statistic == "returns / flicker" and row.says == "RD"]
     where = f"in layers {', '.join(above)}" if above else "in no layer"
     return f"{100 * share:.0f} % of the units that died came back; above flicker {where}."

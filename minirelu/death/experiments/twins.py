@@ -22,7 +22,7 @@ PREDICTIONS = {
     "R": "the overlap is at its null, 1",
     "O": "at its null: the outliers were in the batches that are no longer the same",
     "D": "above its null, also among units that began alike",
-    "G": "above its null, and no more once units are compared that began with the same margin",
+    "G": "above its null, but not among units that began with the same margin",
 }
 PHASES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the training
 RATIO, STRATIFIED = "overlap / null", "the same, at equal margin at step 0"
@@ -94,11 +94,19 @@ def _ratio(a: History, b: History, l: int, p: int, by_margin: bool = False) -> f
 
     ``by_margin``: the null is drawn among units whose margin at step 0 is alike.
     """
-    began = a.layers[l].margin[0].astype(np.float64) if by_margin else None
+    first, second = _silent(a, l, p), _silent(b, l, p)
+    if first.mean() + second.mean() > 1:
+        first, second = ~first, ~second  # sets that fill a layer overlap whatever made them
     try:
-        return overlap(_silent(a, l, p), _silent(b, l, p), began).ratio
+        ratio = overlap(first, second).ratio
     except UserError:
         return math.nan
+    if not by_margin:
+        return ratio
+    try:
+        return overlap(first, second, a.layers[l].margin[0].astype(np.float64)).ratio
+    except UserError:  # the margin leaves nothing to chance
+        return 1.0
 
 
 def _order(study: Study, a: History, b: History, l: int) -> float:
@@ -117,7 +125,7 @@ def _order(study: Study, a: History, b: History, l: int) -> float:
 
 
 def _says(study: Study, same: list[float], alike: list[float]) -> str:
-    """At the null: R or O. Above it: G if equal margins at step 0 explain it, else D."""
+    """At the null: R or O. Above it: G if equal margins at step 0 explain it, D if they do not."""
     known = np.array(same)
     if np.isnan(known).sum() > len(known) - 2:
         return NOTHING
@@ -126,12 +134,15 @@ def _says(study: Study, same: list[float], alike: list[float]) -> str:
         return "RO" if ratio.value < study.plan.twins_ratio else NOTHING
     if ratio.value < study.plan.twins_ratio:
         return NOTHING
-    return "G" if over_seeds(alike).low <= 1 else "D"
+    left = over_seeds(alike)
+    if left.low > 1:
+        return "D"
+    return "G" if left.value < study.plan.twins_ratio else "DG"  # too wide to tell
 
 
 def _conclusion(rows: list[Row]) -> str:
     main = [row for row in rows if row.statistic == RATIO and not np.isnan(row.values).all()]
-    above = [row for row in main if row.says in ("D", "G")]
+    above = [row for row in main if row.says in ("D", "G", "DG")]
     control = [
         row.estimate for row in rows
         if row.statistic == CONTROL and not np.isnan(row.values).all()
