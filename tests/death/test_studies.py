@@ -173,7 +173,7 @@ def test_a_page_gets_the_results_between_its_marks(study, tmp_path):
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     assert write_page(page, [study], list(EXPERIMENTS)) >= 1
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("before") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before") and text.endswith("after\n") and "\nold\n" not in text
     assert "share that died once or more" in text
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(UserError, match="lacks the lines"):
