@@ -365,6 +365,7 @@ def do(study: Study, name: str, arm: str = "base") -> Result:
     from tqdm import tqdm
 
     from minirelu.death.verdicts import result_name, write_result
+    from minirelu.figures.studies import save_figure
 
     with tqdm(desc=name, leave=False, disable=None) as bar:
 
@@ -377,6 +378,7 @@ def do(study: Study, name: str, arm: str = "base") -> Result:
     content = write_result(result, study)
     say_result(content)
     say(f"{'written':9} {study.folder / 'results' / result_name(name, arm)}.json, .csv")
+    say(f"{'figure':9} {save_figure(content, study.folder / 'figures')}")
     return result
 
 

@@ -42,8 +42,9 @@ def line(
     look: str = "run 0",
     series: str = "",
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None,
+    across: tuple[Sequence[float | None], Sequence[float | None]] | None = None,
 ) -> Data:
-    """Describe one line.
+    """Describe one line, or points.
 
     Parameters
     ----------
@@ -56,9 +57,12 @@ def line(
     series : str
         what the look stands for, in the legend.
     band : (low, high), optional
-        shaded; bars, where the line is points.
+        limits of ``y``: shaded, or bars at points.
+    across : (low, high), optional
+        limits of ``x``: bars at points.
     """
     low, high = band if band else (None, None)
+    more = {"left": _plain(across[0]), "right": _plain(across[1])} if across else {}
     return {
         "series": series,
         "look": look,
@@ -67,6 +71,7 @@ def line(
         "y": _plain(y),
         "low": _plain(low) if low else None,
         "high": _plain(high) if high else None,
+        **more,
     }
 
 
@@ -83,7 +88,8 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
     lines : list
     x : dict
         ``label``, ``scale`` ("steps", "even steps", "log" or "linear"), and if they are wanted
-        ``tokens_per_step`` (for a second axis), ``ticks`` (list of [number, text]).
+        ``tokens_per_step`` (for a second axis), ``ticks`` (list of [number, text]), ``low``,
+        ``high``.
     y : dict
         ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
         numbers on the axis, as the label says), ``low``, ``high``.
@@ -134,7 +140,8 @@ def draw_panels(data: Data) -> Figure:
             _draw_line(axes, each)
     for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
         _y_axis(axes, what["y"])
-        _x_axis(axes, what, i < columns, i + columns >= len(panels), narrow=columns > 2)
+        below = panels[i + columns]["x"] if i + columns < len(panels) else None
+        _x_axis(axes, what, i < columns, below != what["x"], narrow=columns > 2)
         axes.set_title(data["title"] if len(panels) == 1 else what["title"], color=INK)
         if alike:
             axes.set_ylabel("")
@@ -169,12 +176,17 @@ def _draw_line(axes: Axes, each: Data) -> None:
     look["color"] = color = color_of(each["look"], each["layer"])
     y = _numbers(each["y"])
     axes.plot(each["x"], y, clip_on="marker" not in look, **look)
-    if each["low"]:
-        x, low, high = each["x"], _numbers(each["low"]), _numbers(each["high"])
-        if look.get("linestyle") == "none":
-            axes.vlines(x, low, high, color=color, linewidth=1.2)
-        else:
-            axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    if look.get("linestyle") == "none":
+        bars = {"color": color, "linewidth": 1.2, "alpha": look.get("alpha", 0.7)}
+        if each["low"]:
+            axes.vlines(each["x"], _numbers(each["low"]), _numbers(each["high"]), **bars)
+        if "left" in each:
+            axes.hlines(y, _numbers(each["left"]), _numbers(each["right"]), **bars)
+    elif each["low"]:
+        axes.fill_between(
+            each["x"], _numbers(each["low"]), _numbers(each["high"]),
+            color=color, alpha=0.18, linewidth=0,
+        )  # fmt: skip
     if is_histogram:
         axes.fill_between(each["x"], y, step="post", color=color, alpha=0.35, linewidth=0)
 
@@ -194,20 +206,23 @@ def _y_axis(axes: Axes, y: Data) -> None:
 
 
 def _x_axis(axes: Axes, what: Data, top: bool, bottom: bool, narrow: bool) -> None:
-    """Scale and limits; names below the lowest panel, tokens above the highest."""
+    """Scale and limits; names below the lowest panel of those alike, tokens above the highest."""
     x = what["x"]
     everywhere = [v for each in what["lines"] for v in each["x"]]
     if x["scale"] in ("steps", "even steps"):
         last = max(1, *everywhere)
         step_axis(axes, x, last, tokens_above=top, narrow=narrow)
-    else:
-        if x["scale"] == "log":
-            axes.set_xscale("log")
+    elif x["scale"] == "log":
+        axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda n, _: short(n))
         axes.xaxis.set_minor_formatter("")
     if x.get("ticks"):
         axes.set_xticks(*zip(*x["ticks"], strict=True))
         axes.minorticks_off()
+        if any(len(text) > 6 for _, text in x["ticks"]):
+            axes.tick_params(axis="x", labelsize=9)
+    if "low" in x:
+        axes.set_xlim(x["low"], x.get("high"))
     axes.set_xlabel(x["label"] if bottom else "")
     axes.tick_params(labelbottom=bottom)
 
@@ -228,7 +243,8 @@ def _legend(figure: Figure, panels: list[Data], below: bool) -> Legend | None:
         color = INK if each["layer"] else color_of(each["look"], None)
         entries.append(Line2D([], [], **{**LOOKS[each["look"]], "color": color}, label=name))
     if entries:
-        columns = min(len(entries), 4) if below else 1
+        longest = max(len(str(entry.get_label())) for entry in entries)
+        columns = min(len(entries), 4 if longest < 24 else 2) if below else 1
         where: Any = "outside lower center" if below else "outside right center"
         return figure.legend(handles=entries, loc=where, frameon=False, ncols=columns)
     return None

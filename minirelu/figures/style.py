@@ -36,6 +36,7 @@ STYLE: Any = {
 INK = "#333333"
 # Runs, where lines belong to no layer: Okabe & Ito's colours, those that are far from viridis first
 RUN_COLORS = ("#d55e00", INK, "#cc79a7", "#e69f00", "#56b4e9")
+MARKS = "osD^vP*"
 # How lines are drawn, by what they are; the colour is the layer's. Runs differ in dashes and marks.
 LOOKS: dict[str, dict[str, Any]] = {
     **{
@@ -47,6 +48,17 @@ LOOKS: dict[str, dict[str, Any]] = {
     **{f"dots {i}": {"linestyle": "none", "marker": mark} for i, mark in enumerate("os^Dv")},
     "curve": {"linestyle": "-"},
     "points": {"linestyle": "none", "marker": "o"},
+    "hollow": {"linestyle": "none", "marker": "o", "markerfacecolor": "#ffffff"},
+    "each seed": {"linestyle": "none", "marker": "o", "markersize": 3, "alpha": 0.45},
+    **{  # what is compared within one figure, such as the arms of a study
+        f"arm {i}": {
+            "linestyle": "none",
+            "marker": MARKS[i // len(RUN_COLORS)],
+            "markersize": 7,
+            "color": RUN_COLORS[i % len(RUN_COLORS)],
+        }
+        for i in range(len(RUN_COLORS) * len(MARKS))
+    },
     "null": {"linestyle": "--", "linewidth": 1.4},
     "second null": {"linestyle": ":", "linewidth": 1.6},
     "thin": {"linestyle": "-", "linewidth": 0.9},

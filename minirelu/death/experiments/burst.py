@@ -28,10 +28,7 @@ SIGNALS = ("grad_norm", "loss")
 def run(study: Study, arm: str = "base") -> Result:
     """Scatter of deaths around a smooth hazard, and their correlation with spikes, by layer."""
     histories = [History.of(run, at_least=21) for run in study.runs(arm)]
-    spiky = [
-        {name: [r[name] for r in history.run.metrics("train")] for name in SIGNALS}
-        for history in histories
-    ]
+    peaks = [_peaks(history) for history in histories]
     rows, data = [], {}
     n_deaths = 0
     for l in range(study.base.model.n_layers):
@@ -39,7 +36,7 @@ def run(study: Study, arm: str = "base") -> Result:
         r: dict[str, list[float]] = {name: [] for name in SIGNALS}
         p: dict[str, list[float]] = {name: [] for name in SIGNALS}
         series = []
-        for history, signals in zip(histories, spiky, strict=True):
+        for history, signals in zip(histories, peaks, strict=True):
             layer = history.layers[l]
             found = rates(
                 life_histories(
@@ -55,8 +52,7 @@ def run(study: Study, arm: str = "base") -> Result:
             fano.append(scatter.fano)
             null.append(scatter.null.value)
             for name in SIGNALS:
-                peaks = largest_in_intervals(spikes(np.array(signals[name])), history.steps)
-                correlation = correlation_with(scatter.excess, peaks)
+                correlation = correlation_with(scatter.excess, signals[name])
                 r[name].append(correlation.r)
                 p[name].append(correlation.p)
         if not fano:
@@ -73,6 +69,7 @@ def run(study: Study, arm: str = "base") -> Result:
         raise UserError("no unit died in any run, so there are no bursts; train longer or wider")
     runs = [history.run for history in histories]
     data["steps"] = histories[0].steps.tolist()
+    data["spikes"] = peaks
     return Result("burst", PREDICTIONS, rows, _conclusion(rows), data, runs)
 
 
@@ -81,6 +78,15 @@ def _together(p: list[float]) -> float:
     from scipy.stats import chi2  # slow to load
 
     return float(chi2.sf(-2 * np.log(p).sum(), 2 * len(p)))
+
+
+def _peaks(history: History) -> dict[str, np.ndarray]:
+    """How far each signal sticks out above its surroundings, at most in each interval, (P - 1,)."""
+    records = history.run.metrics("train")
+    return {
+        name: largest_in_intervals(spikes(np.array([r[name] for r in records])), history.steps)
+        for name in SIGNALS
+    }
 
 
 def _says(study: Study, fano: list[float], locked: bool) -> str:
