@@ -44,6 +44,14 @@ def _act(*texts: str) -> Changes:
     return _train(intervene=texts)
 
 
+def _clip(to: str) -> Changes:
+    # An update of Adam is about as long as the rate; six times that is rare (below 1 %).
+    def changes(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
+        return _act(f"unit_clip largest={6 * train.learning_rate:g} to={to}")(train)
+
+    return changes
+
+
 def _redo(train: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
     # It ends before the run does: what was drawn anew just before it would count as spared.
     tenth = max(1, train.steps // 10)
@@ -75,12 +83,12 @@ ARMS: dict[str, Arm] = {
     "half_rate": Arm("half the learning rate", _rate(0.5), history=True),
     "double_rate": Arm("twice the learning rate", _rate(2), history=True),
     "unit_clip": Arm(
-        "large updates of a unit are clipped", _act("unit_clip largest=0.04"),
+        "large updates of a unit are clipped", _clip("large"),
         "after Brock et al. 2021, arXiv 2102.06171",
     ),
     "clip_others": Arm(
         "as many units, drawn at random, are clipped as much",
-        _act("unit_clip largest=0.04 to=random"), "control of unit_clip",
+        _clip("random"), "control of unit_clip",
     ),
     "centre": Arm(
         "the mean is taken out of the MLPs' input", _act("centre"),

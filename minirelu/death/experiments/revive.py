@@ -47,15 +47,15 @@ def run(study: Study, arm: str = "base") -> Result:
                     layer.sequences_on, history.n_sequences, layer.confirm_on,
                     history.n_confirm_sequences, study.plan.successive,
                 )  # fmt: skip
-                ratios.append(chance.ratio.value)
+                expected = max(1.0, float(chance.expected.sum()))  # so that none is not infinite
+                ratios.append(float(chance.observed.sum()) / expected)
             except UserError:
                 ratios.append(np.nan)
-        finite = [x if np.isfinite(x) else np.nan for x in ratios]
         rows += [
             Row(f"{l}", "all", "share that died once or more",
                 [float(lives.died.mean()) for lives in all_lives], "", NOTHING),
             Row(f"{l}", "all", "share of these that came back", returned, "", NOTHING),
-            Row(f"{l}", "all", "returns / flicker", finite, "1", _says(study, finite, returned)),
+            Row(f"{l}", "all", "returns / flicker", ratios, "1", _says(study, ratios, returned)),
             Row(f"{l}", "1st half", "returns per dead unit and step", early, "", NOTHING),
             Row(f"{l}", "2nd half", "returns per dead unit and step", late, "", NOTHING),
         ]  # fmt: skip
