@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minirelu.death.history import History
@@ -48,7 +50,8 @@ def run(study: Study, arm: str = "base") -> Result:
                     history.n_confirm_sequences, study.plan.successive,
                 )  # fmt: skip
                 expected = max(1.0, float(chance.expected.sum()))  # so that none is not infinite
-                ratios.append(float(chance.observed.sum()) / expected)
+                observed = float(chance.observed.sum())
+                ratios.append(observed / expected if died else math.nan)
             except UserError:
                 ratios.append(np.nan)
         rows += [
