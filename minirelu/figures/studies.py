@@ -115,7 +115,8 @@ def twins(content: Content) -> Data:
         (CONTROL, "behind", "control: other weights, same batches"),
     )
     y = {"label": "overlap / null"}
-    y |= _around(_known(row for s, *_ in shown for row in _rows(content, s)), 1) | {"low": 0}
+    means = [row["mean"] for s, *_ in shown for row in _rows(content, s) if row["mean"]]
+    y |= {"low": 0, "high": 1.2 * max([1, *means])}  # of a wide interval the rest is left out
     for l in range(L):
         lines = []
         for statistic, look, series in shown:
