@@ -114,7 +114,7 @@ def twins(content: Content) -> Data:
         (STRATIFIED, "null", "the same, at equal margin at step 0"),
         (CONTROL, "behind", "control: other weights, same batches"),
     )
-    y = {"label": "overlap / null"}
+    y: Data = {"label": "overlap / null"}
     means = [row["mean"] for s, *_ in shown for row in _rows(content, s) if row["mean"]]
     y |= {"low": 0, "high": 1.2 * max([1, *means])}  # of a wide interval the rest is left out
     for l in range(L):
