@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minirelu.death.intervals import over_seeds
 from minirelu.death.study import ARMS, Study
 from minirelu.death.verdicts import EXPLANATIONS, NOTHING, read_result, result_name
+from minirelu.death.wake import GROUPS, read_wake, tally
 from minirelu.errors import UserError, shown
 from minirelu.runs.files import explained, write_text
+from minirelu.runs.run import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -70,6 +73,8 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
                     pictures.mkdir(exist_ok=True)
                     shutil.copyfile(drawn, copy)
                 parts.append(f"![{content['question']}]({pictures.name}/{copy.name})")
+        if woken := wake_text(study):
+            parts.append(woken)
     if not n:
         raise UserError("none of these studies has a result yet; run minirelu death all")
     with explained("writing the page"):
@@ -134,6 +139,57 @@ def experiment_text(content: dict[str, Any]) -> str:
     lines += tables(content["rows"])
     lines.append(content["conclusion"])
     return "\n\n".join(lines)
+
+
+def wake_text(study: Study) -> str:
+    """What ``minirelu wake`` found in the runs of the arm ``base``; empty where it was not done."""
+    runs = [Run.open(file.parents[1]) for file in study.runs_folder.glob("base,*/death/wake.json")]
+    found = [read_wake(run) for run in sorted(runs, key=lambda run: run.name)]
+    if not found:
+        return ""
+    body = []
+    for l in range(study.base.model.n_layers):
+        of_layer = [
+            x for w in found for x in w["layers"] if x["layer"] == l and x["units"]["silent"]
+        ]
+        if of_layer:
+            cells = [
+                _mean([x["silent"] / x["d_mlp"] for x in of_layer]),
+                *(_woken(of_layer, group) for group in GROUPS),
+                _mean([x["on_at_random"] / x["silent"] for x in of_layer]),
+            ]
+            body.append([str(l), *cells])
+    head = ["layer", "silent on all held-out text", *(f"woken: {what}" for what in GROUPS.values())]
+    last = found[0]
+    return (
+        f"### wake\n\n*Is it dead, or was it not asked?*\n\n{len(found)} runs, at step "
+        f"{last['step']}; silent on {last['tokens']:,} held-out tokens; up to "
+        f"{last['budget']['texts']} texts of at most {last['budget']['length']} tokens for each "
+        "unit searched for. Certified silent for every input: "
+        f"{sum(x['certified_silent'] for w in found for x in w['layers'])} units.\n\n"
+        + _table([*head, "on in random texts"], body)
+    )
+
+
+def _woken(of_layer: list[dict[str, Any]], group: str) -> str:
+    """Share of the units of a group that were woken, with its interval over runs."""
+    return _mean(
+        [
+            tally(x["units"][group]).woken / len(x["units"][group])
+            for x in of_layer
+            if x["units"].get(group)
+        ]
+    )
+
+
+def _mean(shares: list[float]) -> str:
+    """'95 % (90 to 100)', over runs."""
+    if not shares:
+        return NOTHING
+    mean, low, high = over_seeds(shares)
+    text = f"{100 * mean:.3g} %"
+    within = (max(0.0, low), min(1.0, high))
+    return text if len(shares) < 2 else f"{text} ({100 * within[0]:.3g} to {100 * within[1]:.3g})"
 
 
 def tables(rows: list[dict[str, Any]]) -> list[str]:
