@@ -47,7 +47,7 @@ NO_NUMBERS = {
               "before_edit"},  # test_edits.py
     "parameters": {"parameter_shapes", "is_bias", "n_params", "as_parameters"},
     "transformer": {"check_tokens", "attention_params", "mlp_params"},
-    "schedule": {"kept_steps", "probe_steps"},
+    "schedule": {"kept_steps", "probe_steps", "history_steps"},
     "generation": {"_draw"},  # a random number generator is among its arguments
 }  # fmt: skip
 
