@@ -34,7 +34,7 @@ class Plan(Checked):
         default=0.1, low=0, high=1,
     )  # fmt: skip
     largest_step: float = setting(
-        float, "approach: share of the descent in one record that counts as a jump.",
+        float, "approach: how far from a walk's largest step to the whole descent a jump goes.",
         default=0.5, low=0, high=1,
     )  # fmt: skip
     fano: float = setting(

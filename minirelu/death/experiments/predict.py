@@ -17,7 +17,7 @@ from minirelu.errors import UserError
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {
-    "R": "nothing adds to the margin: the nearest to 0 die, by chance",
+    "R": "nothing adds to the margin: the nearest to 0 die, by chance, and step 0 tells little",
     "O": "nothing predicts early",
     "D": "the slope of the margin adds to the margin itself",
     "G": "what is known at step 0 is enough",
@@ -144,7 +144,11 @@ def _says(study: Study, aucs: dict[str, list[float]]) -> str:
     gain = over_seeds(known["margin and its slope"] - known["margin"])
     if gain.low > 0 and gain.value >= study.plan.auc_gain:
         return "D"
-    return "R" if gain.high < study.plan.auc_gain else NOTHING
+    if gain.high >= study.plan.auc_gain:
+        return NOTHING
+    if mean["step 0 alone"].value < study.plan.auc:
+        return "R"
+    return "G" if mean["step 0 alone"].low >= study.plan.auc else NOTHING
 
 
 def _conclusion(rows: list[Row]) -> str:

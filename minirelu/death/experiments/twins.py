@@ -24,6 +24,7 @@ PREDICTIONS = {
     "D": "above its null, also among units that began alike",
     "G": "above its null, but not among units that began with the same margin",
 }
+AT_LEAST = 10  # units in a set
 PHASES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the training
 RATIO, STRATIFIED = "overlap / null", "the same, at equal margin at step 0"
 CONTROL, ORDER = "control: other weights, same batches", "rank correlation of death times"
@@ -90,21 +91,21 @@ def _silent(history: History, l: int, p: int) -> np.ndarray:
 
 
 def _ratio(a: History, b: History, l: int, p: int, by_margin: bool = False) -> float:
-    """Overlap over its null; NaN where there is nothing to compare: nobody silent, or everybody.
+    """Overlap of the silent over its null, or of those who are not, where most are silent.
+
+    NaN where there is little to compare: hardly anybody is silent, or nearly everybody.
 
     ``by_margin``: the null is drawn among units whose margin at step 0 is alike.
     """
     first, second = _silent(a, l, p), _silent(b, l, p)
     if first.mean() + second.mean() > 1:
         first, second = ~first, ~second  # sets that fill a layer overlap whatever made them
-    try:
-        ratio = overlap(first, second).ratio
-    except UserError:
+    if min(first.sum(), second.sum()) < AT_LEAST:
         return math.nan
-    if not by_margin:
-        return ratio
+    began = a.layers[l].margin[0].astype(np.float64) if by_margin else None
+    strata = max(1, min(len(first) // 8, 100))  # narrow, as the dead may be the lowest few
     try:
-        return overlap(first, second, a.layers[l].margin[0].astype(np.float64)).ratio
+        return overlap(first, second, began, strata).ratio
     except UserError:  # the margin leaves nothing to chance
         return 1.0
 
@@ -125,7 +126,7 @@ def _order(study: Study, a: History, b: History, l: int) -> float:
 
 
 def _says(study: Study, same: list[float], alike: list[float]) -> str:
-    """At the null: R or O. Above it: G if equal margins at step 0 explain it, D if they do not."""
+    """At the null: R or O. Above it: G if equal margins at step 0 explain most, D if not."""
     known = np.array(same)
     if np.isnan(known).sum() > len(known) - 2:
         return NOTHING
@@ -134,10 +135,10 @@ def _says(study: Study, same: list[float], alike: list[float]) -> str:
         return "RO" if ratio.value < study.plan.twins_ratio else NOTHING
     if ratio.value < study.plan.twins_ratio:
         return NOTHING
-    left = over_seeds(alike)
-    if left.low > 1:
-        return "D"
-    return "G" if left.value < study.plan.twins_ratio else "DG"  # too wide to tell
+    left, half = over_seeds(alike), 2 / (1 + 1 / ratio.value)  # where the margin explains half
+    if left.high < half:
+        return "G"
+    return "D" if left.low > half else "DG"
 
 
 def _conclusion(rows: list[Row]) -> str:
