@@ -41,7 +41,7 @@ class Fit(NamedTuple):
 def seconds_of(plan: Plan, arms: tuple[str, ...], workers: int, run_seconds: float) -> float:
     """Expected seconds of all trainings of some arms and of the replays."""
     trainings = plan.seeds * sum(_HISTORY if ARMS[arm].history else 1 for arm in arms)
-    replays = plan.seeds * (2 * plan.swaps + 3) / 10  # of a tenth of the steps each
+    replays = plan.seeds * (2 * plan.swaps + 4) / 10  # of a tenth of the steps each
     return run_seconds * (trainings / workers + replays)
 
 

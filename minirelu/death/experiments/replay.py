@@ -24,7 +24,7 @@ from minirelu.runs.history import read_history
 from minirelu.runs.run import Run
 from minirelu.sparsity.unit_states import unit_states
 from minirelu.training.interventions import parse_interventions
-from minirelu.training.schedule import history_steps
+from minirelu.training.schedule import history_steps, learning_rate
 from minirelu.training.state import State
 from minirelu.training.trainer import train_step
 
@@ -126,14 +126,15 @@ def _changes(run: Run, window: Window, swaps: int) -> dict[str, list[dict[str, A
     }
     acting = f"first={window.start + 1} last={window.stop}"
     at = f"first={window.suspect} last={window.suspect}"
-    freezes = {
-        "suspect step left out": f"params=* {at}",
-        "own weights frozen": f"params={OWN} {acting}",
-        "upstream frozen": f"params={UPSTREAM} {acting}",
+    largest = learning_rate(window.suspect, run.settings.train)  # of an update of Adam, about
+    interventions = {
+        "suspect step left out": f"freeze params=* {at}",
+        "suspect update clipped": f"unit_clip largest={max(largest, 1e-9):g} {at}",
+        "own weights frozen": f"freeze params={OWN} {acting}",
+        "upstream frozen": f"freeze params={UPSTREAM} {acting}",
     }
-    for kind, settings in freezes.items():  # before what the run does itself: the last word
-        own = run.settings.train.intervene
-        changes[kind] = [{"intervene": (f"freeze {settings}", *own)}]
+    for kind, text in interventions.items():  # before what the run does itself: the last word
+        changes[kind] = [{"intervene": (text, *run.settings.train.intervene)}]
     return changes
 
 
