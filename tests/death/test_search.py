@@ -182,6 +182,19 @@ def test_no_more_texts_are_tried_than_the_budget_allows(texts):
     assert found.tried == sum(tried) == sum(judged) == texts
 
 
+def test_no_swap_is_tried_twice_from_the_same_text():
+    target, judged = Target(random_params(ODD), ODD, 0, np.array([1])), []
+
+    def nothing_helps(tokens, of):
+        judged.extend(map(tuple, tokens.tolist()))
+        return np.arange(-6.0, 0) + np.zeros(tokens.shape)  # closest at the end, always alike
+
+    target.margins = nothing_helps
+    search(target, np.zeros((1, 6), int), Budget(texts=129))
+    assert len(set(judged)) == len(judged) == 129
+    assert all(np.count_nonzero(text) == 1 for text in judged[1:])
+
+
 def test_a_budget_is_checked_by_name():
     with pytest.raises(UserError, match="texts: 0 is not allowed"):
         Budget(texts=0)

@@ -82,9 +82,21 @@ def test_silent_is_on_nowhere_in_probe_and_held_out_text(quiet_run):
     assert found.seldom[1].tolist() == np.flatnonzero((in_text > 0) & (in_probe == 0)).tolist()
     assert set(range(10)) <= set(found.silent[1]) and len(found.seldom[1])
     assert np.all(found.since[1][:10] == 12)  # on at every probe before
-    part = silence(quiet_run, tokens=64)
-    assert part.n_tokens == 64 and set(found.silent[1]) <= set(part.silent[1])
-    assert not set(part.silent[1]) & set(part.seldom[1])
+
+
+def test_a_part_of_the_held_out_text_leaves_more_units_silent(quiet_run):
+    every, part = silence(quiet_run), silence(quiet_run, tokens=64)
+    assert part.n_tokens == 64 and set(every.silent[1]) < set(part.silent[1])
+    on_probe = quiet_run.counts(12).tokens_on[1] > 0
+    assert not on_probe[part.silent[1]].any() and not on_probe[part.seldom[1]].any()
+
+
+def test_a_silence_began_at_the_first_of_the_silent_probes(quiet):
+    run = mr.Run.open(quiet)
+    for step in (1, 4, 8):  # not 2
+        shutil.copy(run.counts_file(12), run.counts_file(step))
+    assert np.all(silence(run).since[1][:10] == 4)
+    assert np.all(silence(run, step=1).since[1][:10] == 1)
 
 
 def test_the_command_wakes_what_can_be_woken_and_nothing_else(quiet, tmp_path):
@@ -108,6 +120,8 @@ def test_the_command_wakes_what_can_be_woken_and_nothing_else(quiet, tmp_path):
         group: [unit["woken"] for layer in layers.values() for unit in layer["units"][group]]
         for group in ("seldom", "reachable", "unreachable")
     }
+    for unit in (unit for layer in layers.values() for unit in layer["units"]["reachable"]):
+        assert -0.3 < unit["margin_on_probe"] < 0 < unit["lowered"]
     assert all(woken["reachable"]) and not any(woken["unreachable"])
     assert np.mean(woken["seldom"]) > 0.8 and len(woken["seldom"]) > 4
     assert content["budget"]["texts"] == 300 and content["budget"]["length"] == 16
