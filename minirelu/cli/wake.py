@@ -137,14 +137,11 @@ def _print(content: dict[str, Any]) -> None:
     say(f"\ncertified {certified:,} of {of:,} units are silent on whatever input", nl=not ratios)
     if ratios:
         say(f"; nearest to it: offset / reach {min(ratios):.2f}, where -1 is needed")
-    woken = [
-        (len(unit["text"]), layer["layer"], unit["unit"], unit["as_text"])
-        for layer in layers
-        for unit in layer["units"]["silent"]
-        if unit["woken"]
-    ]
-    for _, l, unit, text in sorted(woken)[:5]:
-        say(f"fires on  layer {l} unit {unit}: {text!r}")
+    for layer in layers:
+        if woken := [unit for unit in layer["units"]["silent"] if unit["woken"]]:
+            first = min(woken, key=lambda unit: len(unit["text"]))
+            where = f"layer {layer['layer']} unit {first['unit']}"
+            say(f"fires on  {where}: {first['as_text']!r}")
 
 
 def _cells(counted: Tally) -> list[str]:

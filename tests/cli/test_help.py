@@ -15,7 +15,7 @@ from minirelu.errors import UserError
 
 def test_help_has_an_example_for_every_command():
     assert command().returncode == 0
-    for name in ("train", "report", "sample", "export"):
+    for name in ("train", "report", "sample", "export", "wake"):
         result = command(name, "--help")
         lines = result.stdout.split("Example")[1].splitlines()
         assert result.returncode == 0 and lines[1].strip().startswith(f"minirelu {name}")
