@@ -202,8 +202,12 @@ def approach(content: Content) -> Data:
 
 
 def burst(content: Content) -> Data:
-    """Deaths in each interval between records, above the spikes of the gradient; seed by seed."""
+    """Deaths in each interval between records, above the spikes of the gradient; seed by seed.
+
+    Spikes before the phase that is tested are left out: there, what falls is a trend.
+    """
     L, data = _depth(content), content["data"]
+    first = data["steps"].index(int(content["rows"][0]["phase"].split()[0]))
     steps, seeds = data["steps"], data["spikes"][:SEEDS_SHOWN]
     middles = [(a + b) / 2 for a, b in zip(steps[:-1], steps[1:], strict=True)]
     x = {"label": "training step", "scale": "even steps"}
@@ -215,12 +219,13 @@ def burst(content: Content) -> Data:
             panel(lines, x, {"label": "deaths in an interval", "low": 0}, f"{name}: deaths")
         )
         spiky = [
-            line(middles, seeds[s]["grad_norm"], None, "curve", "gradient"),
-            line(middles, seeds[s]["loss"], None, "thin dotted", "loss"),
+            line(middles[first:], seeds[s]["grad_norm"][first:], None, "curve", "gradient"),
+            line(middles[first:], seeds[s]["loss"][first:], None, "thin dotted", "loss"),
         ]
         peaks.append(panel(spiky, x, {"label": "spikes, in deviations"}, f"{name}: spikes"))
     title, shown = "Bursts: do deaths come with spikes?", f"Shown: {len(names)} of {{}} seeds."
-    return _figure(content, title, deaths + peaks, (), len(names), shown)
+    note = f"Spikes: from step {steps[first]} on, after the warm-up."
+    return _figure(content, title, deaths + peaks, [note], len(names), shown)
 
 
 def predict(content: Content) -> Data:
