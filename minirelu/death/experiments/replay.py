@@ -235,9 +235,17 @@ def _says(study: Study, gain: list[float], avoided: list[float], instead: list[f
 
 
 def _conclusion(rows: list[Row]) -> str:
-    gains = [row for row in rows if row.statistic == "suspect - innocent"]
-    said = {row.says for row in gains} - {NOTHING}
-    where = ", ".join(row.where for row in gains if row.says == "O")
-    if "O" in said:
-        return f"In layers {where} the deaths hang on the suspect batch."
-    return "No layer's deaths hang on the suspect batch: swapping it spares no more than another."
+    def mean(kind: str) -> str:
+        values = [
+            v for row in rows if row.statistic == f"deaths avoided, {kind}" for v in row.values
+        ]
+        return f"{100 * float(np.nanmean(values)):.0f} %"
+
+    hang = [r.where for r in rows if r.statistic == "suspect - innocent" and r.says == "O"]
+    where = f"the deaths of layers {', '.join(hang)} hang" if hang else "no layer's deaths hang"
+    return (
+        f"Swapping the suspect batch spares {mean('suspect batch swapped')} of those who died, an "
+        f"innocent one {mean('innocent batch swapped')}: by the threshold, {where} on it. Freezing "
+        f"the units' own weights spares {mean('own weights frozen')}, freezing what is upstream "
+        f"{mean('upstream frozen')}."
+    )
