@@ -13,7 +13,7 @@ from PIL import Image
 
 import minirelu as mr
 from minirelu import estimate
-from minirelu.figures import FIGURES
+from minirelu.figures import figures_of
 from minirelu.report import page
 from minirelu.runs.prepare import create_run
 from minirelu.sweeps.running import run_sweep
@@ -44,12 +44,21 @@ def finished_run(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> m
     return run
 
 
+@pytest.fixture(scope="session")
+def run_with_history(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> mr.Run:
+    """A finished run in which units die and come back, and all are followed; for reading only."""
+    train = dict(steps=96, history_every=4, history_tokens=1024, learning_rate=0.1)
+    run = create_run(quick_settings(text_file, **train), tmp_path_factory.mktemp("runs") / "lives")
+    assert mr.train(run)
+    return run
+
+
 @pytest.fixture
 def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of something else: a report's figures are one grey point each."""
 
     def draw_points(run: mr.Run, folder: Path) -> dict[str, Path]:
-        files = {name: folder / f"{name}.png" for name in FIGURES}
+        files = {name: folder / f"{name}.png" for name in figures_of(run)}
         for file in files.values():
             Image.new("L", (1, 1), 128).save(file)
         return files

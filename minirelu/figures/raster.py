@@ -30,8 +30,7 @@ def raster(runs: Sequence[Run]) -> Data:
     L, panels = len(lives), []
     for l, (layer, of_layer) in enumerate(zip(history.layers, lives, strict=True)):
         order = by_death(of_layer, layer.silent)
-        F, rows = len(order), min(len(order), MOST_ROWS)
-        units = order[(np.arange(rows) * F + F // 2) // rows]
+        F, units = len(order), order[even_ranks(len(order), MOST_ROWS)]
         z = layer.silent[:, units].astype(np.int8) + of_layer.dead[:, units]
         panels.append(
             {
@@ -72,6 +71,16 @@ def by_death(lives: LifeHistories, silent: np.ndarray) -> np.ndarray:
     death = np.where(lives.born_silent, 0, np.where(high < 0, P, high))
     back = np.where(back < 0, P, back)
     return np.lexsort((-silent.sum(axis=0), -back, death))
+
+
+def even_ranks(n: int, most: int) -> np.ndarray:
+    """Ranks 0 to n - 1, or ``most`` of them, each in the middle of as many.
+
+    >>> even_ranks(10, 5).tolist()
+    [1, 3, 5, 7, 9]
+    """
+    rows = min(n, most)
+    return (np.arange(rows) * n + n // 2) // rows
 
 
 @house_style

@@ -13,11 +13,21 @@ from helpers import drawn, made_run
 
 import minirelu as mr
 from minirelu.errors import UserError
-from minirelu.figures import ANY, CAPTIONS, FIGURES, KINDS, ONE, draw_all, kind_of, style
+from minirelu.figures import (
+    CAPTIONS,
+    FIGURES,
+    KINDS,
+    OF_HISTORY,
+    OF_WOKEN,
+    SWEEP,
+    draw_all,
+    kind_of,
+    style,
+)
 from minirelu.figures.panels import draw_panels
 from minirelu.figures.style import layer_colors, not_drawn, save, short
 
-OF_ONE_RUN = [name for name, kind in KINDS.items() if kind.takes in (ONE, ANY)]
+OF_ONE_RUN = [*FIGURES, *OF_HISTORY]
 
 
 def numbers(values):
@@ -25,20 +35,21 @@ def numbers(values):
 
 
 @pytest.mark.parametrize("name", OF_ONE_RUN)
-def test_lines_are_the_numbers_of_the_json(name, finished_run):
-    kind = KINDS[name]
-    data = kind.data([finished_run])
+def test_lines_are_the_numbers_of_the_json(name, finished_run, run_with_history):
+    kind, given = KINDS[name], run_with_history if name in OF_HISTORY else finished_run
+    data = kind.data([given])
     data = json.loads(json.dumps(data, allow_nan=False))  # as --json writes it
     (run,) = data["runs"]
-    assert run["settings"] == finished_run.settings.tables()
-    assert run["corpus_sha256"] == finished_run.corpus["sha256"]
+    assert run["settings"] == given.settings.tables()
+    assert run["corpus_sha256"] == given.corpus["sha256"]
     assert run["made_with"]["minirelu"] == mr.__version__
-    assert (run["step"], run["tokens"]) == (12, 12 * 4 * 16)
+    last = 96 if name in OF_HISTORY else 12
+    assert (run["step"], run["tokens"]) == (last, last * 4 * 16)
     figure = kind.draw(data)
     panels = drawn(figure)
     assert len(panels) == len(data["panels"]) > 0
     for axes, panel in zip(panels, data["panels"], strict=True):
-        if name == "heatmap":
+        if name in ("heatmap", "raster"):
             (image,) = axes.get_images()
             assert image.get_array().tolist() == panel["z"]
             continue
@@ -135,7 +146,9 @@ def test_names_and_numbers_of_runs_are_checked(finished_run):
     ):
         with pytest.raises(UserError, match=words):
             KINDS[name].check(name, n)
-    assert list(CAPTIONS) == list(KINDS) and set(FIGURES) == set(OF_ONE_RUN)
+    assert list(CAPTIONS) == list(KINDS)
+    of_one_run = {name for name, kind in KINDS.items() if kind.takes != SWEEP}
+    assert {*FIGURES, *OF_HISTORY, *OF_WOKEN} == of_one_run
 
 
 def test_a_figure_lacking_its_data_is_replaced_by_a_sentence(finished_run, tmp_path, monkeypatch):
