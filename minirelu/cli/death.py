@@ -40,7 +40,7 @@ def death() -> None:
 
     \b
     Examples:
-      minirelu death all --preset tiny --budget 10m
+      minirelu death all --budget 30m --workers 2
       minirelu death twins --workers 2
       minirelu death history runs/small
     """
