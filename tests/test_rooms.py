@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "minirelu"
 # From the bottom to the top; what stands in one line may import each other.
 ORDER = (
-    ("errors", "settings", "source", "threads", "workers"),
+    ("errors", "intervals", "settings", "source", "threads", "workers"),
     (
         "model",
         "config",
@@ -28,7 +28,8 @@ ORDER = (
     ("runs", "interop"),
     ("training",),
     ("sweeps",),
-    ("death",),
+    ("death", "specificity"),
+    ("pruning",),
     ("figures",),
     ("report",),
     ("bench", "cli"),

@@ -65,7 +65,8 @@ def sweep(
     Their numbers are gathered in a table.
 
     NAME is a sweep to start from: fig3 (width) or fig4 (depth) of the paper, so small that a run
-    takes about a minute; fig3-paper or fig4-paper, at its geometry: days. Every other option of
+    takes about a minute; fig3-paper or fig4-paper, at its geometry: days; ladder-d-mlp,
+    ladder-d-model or ladder-act-fn, from too small a model to an ample one. Every other option of
     `minirelu train` can be given too, for all runs.
 
     Each run has a folder of its own. The same command again continues what is not finished and

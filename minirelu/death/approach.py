@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirelu.death.intervals import Estimate
 from minirelu.death.life_histories import life_histories
 from minirelu.errors import UserError
+from minirelu.intervals import Estimate
 
 
 def aligned(margin: np.ndarray, death: np.ndarray, before: int = 20) -> np.ndarray:

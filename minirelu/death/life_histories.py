@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirelu.death.intervals import Estimate, share_interval
 from minirelu.errors import UserError
+from minirelu.intervals import Estimate, share_interval
 
 
 class Deaths(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minirelu.death.intervals import over_seeds
 from minirelu.death.study import ARMS, Study
 from minirelu.death.verdicts import EXPLANATIONS, NOTHING, read_result, result_name
 from minirelu.death.wake import GROUPS, read_wake, tally
 from minirelu.errors import UserError, shown
+from minirelu.intervals import over_seeds
 from minirelu.runs.files import explained, write_text
 from minirelu.runs.run import Run
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from minirelu.death.definitions import agreement, definitions
 from minirelu.death.history import History, LayerHistory
-from minirelu.death.intervals import silence_bound
 from minirelu.death.life_histories import LifeHistories, life_histories
 from minirelu.death.survival import (
     Times,
@@ -22,6 +21,7 @@ from minirelu.death.survival import (
 )
 from minirelu.death.transitions import flicker, rates
 from minirelu.errors import UserError
+from minirelu.intervals import silence_bound
 
 
 def lives_of(history: History, l: int, successive: int = 3) -> LifeHistories:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirelu.death.intervals import Estimate, share_interval
 from minirelu.death.life_histories import LifeHistories
 from minirelu.errors import UserError
+from minirelu.intervals import Estimate, share_interval
 
 
 class Times(NamedTuple):

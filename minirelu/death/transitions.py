@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirelu.death.intervals import Estimate, count_interval
 from minirelu.death.life_histories import LifeHistories
 from minirelu.errors import UserError
+from minirelu.intervals import Estimate, count_interval
 
 
 def transitions(silent: np.ndarray) -> np.ndarray:

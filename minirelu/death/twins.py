@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirelu.death.intervals import Estimate
 from minirelu.errors import UserError
+from minirelu.intervals import Estimate
 
 
 class Overlap(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from minirelu.death.experiments import EXPERIMENTS
-from minirelu.death.intervals import Estimate, over_seeds
 from minirelu.death.study import Study
 from minirelu.errors import UserError, shown
+from minirelu.intervals import Estimate, over_seeds
 from minirelu.runs.files import explained, read_json, write_text
 from minirelu.runs.prepare import made_with
 from minirelu.runs.run import Run

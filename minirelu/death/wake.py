@@ -24,9 +24,9 @@ import numpy as np
 
 from minirelu.config import ModelConfig
 from minirelu.death.certified import Reach, by_rank, certified_silent, on_above
-from minirelu.death.intervals import share_interval
 from minirelu.death.search import Budget, Target, fires, search
 from minirelu.errors import UserError, command, printable, shown
+from minirelu.intervals import share_interval
 from minirelu.model.parameters import Parameters, init_params
 from minirelu.runs.files import read_json
 from minirelu.runs.prepare import made_with

@@ -16,9 +16,13 @@ from minirelu.errors import UserError, nearest, one_line, shown
 FIELDS = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
 
 _REDUCED = dict(n_heads=2, d_model=64, n_ctx=128, d_vocab=1024)
+_LADDER = {
+    "model": dict(_REDUCED, n_layers=4, d_mlp=1024),
+    "train": dict(steps=400, batch_size=16, learning_rate=1e-2),
+}
 # Sweeps with a name: what varies, the preset, and settings that override it.
 NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]]]] = {
-    # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute ...
+    # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute.
     "fig3": (
         {"d_mlp": (512, 1024, 2048)},
         "small",
@@ -32,7 +36,19 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
         "small",
         {"model": dict(_REDUCED, d_mlp=512), "train": dict(steps=400)},
     ),
-    # ... and at the paper's width and depth.
+    # From too small to ample: where the pattern across layers begins.
+    "ladder-d-mlp": (
+        {"d_mlp": (64, 128, 256, 512, 1024, 2048, 4096, 8192)},
+        "small",
+        _LADDER,
+    ),
+    "ladder-d-model": ({"d_model": (16, 32, 64, 128, 256)}, "small", _LADDER),
+    "ladder-act-fn": (
+        {"act_fn": ("relu", "relu2", "topk", "leaky_relu", "gelu")},
+        "small",
+        _LADDER,
+    ),
+    # Figures 3 and 4 at the paper's width and depth.
     "fig3-paper": ({"d_mlp": (8192, 16384, 32768)}, "paper", {"train": dict(steps=2000)}),
     "fig4-paper": (
         {"n_layers": (6, 10, 14)},

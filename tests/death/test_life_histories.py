@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from minirelu.death.intervals import count_interval, over_seeds, share_interval, silence_bound
 from minirelu.death.life_histories import life_histories
 from minirelu.errors import UserError
+from minirelu.intervals import count_interval, over_seeds, share_interval, silence_bound
 
 
 def read_one(on: list[bool], other: list[bool], successive: int):

@@ -10,12 +10,12 @@ import numpy as np
 
 from minirelu.death.approach import aligned, approach, walk_null
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.split import PARTS, Split, split_update
 from minirelu.death.study import Study
 from minirelu.death.summary import lives_of
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 from minirelu.runs.checkpoint import checkpoint_steps
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about

@@ -8,12 +8,12 @@ import numpy as np
 
 from minirelu.death.bursts import bursts, correlation_with, largest_in_intervals, spikes
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.life_histories import life_histories
 from minirelu.death.study import Study
 from minirelu.death.transitions import rates
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {

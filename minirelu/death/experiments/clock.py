@@ -11,11 +11,11 @@ import numpy as np
 from minirelu.death.clock import best_clock, collapse
 from minirelu.death.clock import clock as ticks
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.study import Study
 from minirelu.death.summary import lives_of
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 from minirelu.runs.run import Run
 from minirelu.training.schedule import learning_rate
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.predict import auc, leave_one_seed_out, roc
 from minirelu.death.study import Study
 from minirelu.death.summary import lives_of
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {

@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.life_histories import life_histories
 from minirelu.death.study import Study
 from minirelu.death.transitions import flicker, rates
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 
 ARMS: tuple[str, ...] = ()  # beside the one that is asked about
 PREDICTIONS = {

@@ -8,12 +8,12 @@ import math
 import numpy as np
 
 from minirelu.death.history import History
-from minirelu.death.intervals import over_seeds
 from minirelu.death.life_histories import life_histories
 from minirelu.death.study import Study
 from minirelu.death.twins import Overlap, order_of_deaths, overlap
 from minirelu.death.verdicts import NOTHING, Result, Row
 from minirelu.errors import UserError
+from minirelu.intervals import over_seeds
 from minirelu.model.parameters import init_params
 from minirelu.runs.run import Run
 
