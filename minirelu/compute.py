@@ -159,6 +159,7 @@ def evaluate(
     compute: str = "auto",
     workspace: Workspace | None = None,
     on_mlp_input: Callable[[int, Array], None] | None = None,
+    on_logits: Callable[[Array], None] | None = None,
 ) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
 
@@ -172,6 +173,8 @@ def evaluate(
     on_mlp_input : callable, optional
         called with each layer's number and what its MLP reads, (N, C): to be looked at during the
         call, since it is overwritten afterwards.
+    on_logits : callable, optional
+        called with the logits, (B, T, V).
 
     Returns
     -------
@@ -189,13 +192,15 @@ def evaluate(
                 on_mlp_input(l, acts[name].reshape(-1, config.d_model))
         off = config.activation.off
         activity = [unit_activity(acts[name], off) for name in mlp_names(config)]
+        if on_logits:
+            on_logits(logits)
         nats, _ = token_losses(logits, targets)
         return nats.reshape(targets.shape), activity
 
     from minirelu.kernels import transformer as kernels
 
     ws = workspace or Workspace()
-    return kernels.evaluate(params, tokens, targets, config, compute, ws, on_mlp_input)
+    return kernels.evaluate(params, tokens, targets, config, compute, ws, on_mlp_input, on_logits)
 
 
 def global_norm(grads: Parameters, compute: str = "auto") -> float:

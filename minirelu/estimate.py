@@ -164,7 +164,7 @@ def step_time(settings: Config) -> StepTime:
         config = dataclasses.replace(model, n_layers=n_layers, d_mlp=width)
         return _small_step(config, timed, train.compute, share_on)
 
-    one, two, one_sparse = _seconds([small(1, 0.5), small(2, 0.5), small(1, 0.05)])
+    one, two, one_sparse = median_seconds([small(1, 0.5), small(2, 0.5), small(1, 0.05)])
     layer = max(0.0, two - one)
     saved = max(0.0, one - one_sparse)
     if mean_width > width:  # what a wider layer adds is nearly all that it costs
@@ -250,7 +250,7 @@ def _small_step(
     return step
 
 
-def _seconds(steps: list[Callable[[], None]], rounds: int = 5) -> list[float]:
+def median_seconds(steps: list[Callable[[], None]], rounds: int = 5) -> list[float]:
     """Median time of each, taken in turn, so that a slow moment falls on all of them."""
     times = []
     for _ in range(rounds + 1):  # the first one compiles
@@ -278,4 +278,4 @@ def _update_seconds(n: int, settings: TrainConfig) -> float:
         norm = global_norm(grads, settings.compute)
         update(part, grads, slots, 1, 1e-3, settings, norm)
 
-    return _seconds([step])[0] * n / part.flat.size
+    return median_seconds([step])[0] * n / part.flat.size

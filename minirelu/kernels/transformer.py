@@ -92,11 +92,12 @@ def evaluate(
     compute: str,
     ws: Workspace,
     on_mlp_input: Callable[[int, Array], None] | None = None,
+    on_logits: Callable[[Array], None] | None = None,
 ) -> tuple[Array, list[UnitActivity]]:
     """Run the model without a backward, and watch its hidden units.
 
     ``on_mlp_input`` is called with each layer's number and what its MLP reads, (N, C), which is
-    overwritten afterwards.
+    overwritten afterwards; ``on_logits`` with the logits, (B, T, V).
 
     Returns
     -------
@@ -118,6 +119,8 @@ def evaluate(
     with own_threads():
         saved = forward(params, tokens, config, compute, ws, count)
         nats = loss_forward(params, targets, saved, ws)
+        if on_logits:  # the loss makes them tile by tile, and keeps none
+            on_logits((saved.final["ln"] @ params["embed.W_E"].T).reshape(B, T, -1))
     return nats.reshape(B, T).copy(), activity
 
 

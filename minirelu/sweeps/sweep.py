@@ -16,7 +16,7 @@ from minirelu.errors import UserError, nearest, one_line, shown
 FIELDS = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
 
 _REDUCED = dict(n_heads=2, d_model=64, n_ctx=128, d_vocab=1024)
-_LADDER = {
+_LADDER: dict[str, dict[str, Any]] = {
     "model": dict(_REDUCED, n_layers=4, d_mlp=1024),
     "train": dict(steps=400, batch_size=16, learning_rate=1e-2),
 }
