@@ -15,6 +15,7 @@ from minirelu.cli.death import death
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.figure import figure
+from minirelu.cli.prune import prune
 from minirelu.cli.report import report
 from minirelu.cli.sample import sample
 from minirelu.cli.sparsity import sparsity
@@ -40,8 +41,8 @@ def cli(context: click.Context) -> None:
 
 
 commands = (
-    train, report, figure, compare, sample, sparsity, sweep, death, wake, estimate, bench, check,
-    export,
+    train, report, figure, compare, sample, sparsity, sweep, death, wake, prune, estimate, bench,
+    check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)

@@ -89,7 +89,7 @@ def train(
         run = _prepare(preset, config_file, out, options)
     _describe(run)
     with stop_on_ctrl_c() as stopping:
-        finished = _train_with_progress(run, stopping)
+        finished = train_with_progress(run, stopping)
     if not finished:
         step = run.steps[-1]
         go_on = command("train --resume", run.folder)
@@ -203,7 +203,7 @@ def _steps_done(run: Run) -> int:
     return (checkpoint_steps(run.checkpoints, resumable=True) or [0])[-1]
 
 
-def _train_with_progress(run: Run, stopping: threading.Event) -> bool:
+def train_with_progress(run: Run, stopping: threading.Event) -> bool:
     """Train; a bar for every step, a line for every probe."""
     from tqdm import tqdm
 

@@ -11,12 +11,13 @@ from typing import Any
 from minirelu.death.study import ARMS, Study
 from minirelu.death.verdicts import EXPLANATIONS, NOTHING, read_result, result_name
 from minirelu.death.wake import GROUPS, read_wake, tally
-from minirelu.errors import UserError, shown
+from minirelu.errors import UserError
 from minirelu.intervals import over_seeds
-from minirelu.runs.files import explained, write_text
+from minirelu.runs.files import explained
+from minirelu.runs.markdown import parts_around, replace_part, table
 from minirelu.runs.run import Run
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+RESULTS = "results"  # what its part of the page is called
 
 
 def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> int:
@@ -27,7 +28,7 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
     Parameters
     ----------
     file : Path
-        Markdown with the lines :data:`BEGIN` and :data:`END`.
+        Markdown with the :func:`minirelu.runs.markdown.marks` of ``results``.
     studies : sequence of Study
     names : sequence of str
         experiments, in the order in which they are shown.
@@ -42,16 +43,7 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
     UserError
         no such page, or it lacks the marks; no study has a result.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        _, after = rest.split(END)
-    except OSError as e:
-        raise UserError(f"cannot read {shown(file)}: {e.strerror}") from None
-    except ValueError:
-        raise UserError(
-            f"{shown(file)} lacks the lines {BEGIN} and {END}, between which results go"
-        ) from None
+    parts_around(file, RESULTS)  # raises where results have no place
     pictures = file.with_suffix("")
     parts, n = [], 0
     for study in studies:
@@ -59,7 +51,7 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
         done = [c for c in (read_result(study, name) for name in names) if c is not None]
         if done:
             head, body = matrix(done)
-            parts.append(f"Which explanation each experiment speaks for:\n\n{_table(head, body)}")
+            parts.append(f"Which explanation each experiment speaks for:\n\n{table(head, body)}")
         for name, arm in itertools.product(names, ARMS):
             content = read_result(study, name, arm)
             if content is None:
@@ -77,8 +69,7 @@ def write_page(file: Path, studies: Sequence[Study], names: Sequence[str]) -> in
             parts.append(woken)
     if not n:
         raise UserError("none of these studies has a result yet; run minirelu death all")
-    with explained("writing the page"):
-        write_text(file, before + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after)
+    replace_part(file, RESULTS, "\n\n".join(parts))
     return n
 
 
@@ -167,7 +158,7 @@ def wake_text(study: Study) -> str:
         f"{last['budget']['texts']} texts of at most {last['budget']['length']} tokens for each "
         "unit searched for. Certified silent for every input: "
         f"{sum(x['certified_silent'] for w in found for x in w['layers'])} units.\n\n"
-        + _table([*head, "on in random texts"], body)
+        + table([*head, "on in random texts"], body)
     )
 
 
@@ -208,7 +199,7 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
         null = next(r["null"] for r in rows if r["statistic"] == statistic)
         heading = f"{statistic} (null: {null})" if null else statistic
         found.append(
-            _table(
+            table(
                 [f"{heading}; layer", *columns],
                 [[w, *(_cell(cells.get((statistic, w, p))) for p in columns)] for w in where],
             )
@@ -218,11 +209,11 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
         alike = [(s, p) for s, p, w in together if w == where]
         if len(where) == 1:  # one row: better as a column
             found.append(
-                _table(["", where[0]], [[s, _cell(cells[s, where[0], p])] for s, p in alike])
+                table(["", where[0]], [[s, _cell(cells[s, where[0], p])] for s, p in alike])
             )
             continue
         found.append(
-            _table(
+            table(
                 ["layer", *(_with_null(s, cells[s, where[0], p]) for s, p in alike)],
                 [[w, *(_cell(cells.get((s, w, p))) for s, p in alike)] for w in where],
             )
@@ -232,11 +223,6 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
 
 def _with_null(statistic: str, row: dict[str, Any]) -> str:
     return f"{statistic} (null: {row['null']})" if row["null"] else statistic
-
-
-def _table(head: list[str], body: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -3,77 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minirelu.compute import Workspace
 from minirelu.config import Config
 from minirelu.errors import UserError
 from minirelu.estimate import flops, memory
 from minirelu.model.parameters import Parameters, init_params
-from minirelu.pruning.curves import quality
-from minirelu.pruning.rankings import Scores, keep, keep_widths
+from minirelu.pruning.rankings import Scores, keep_widths
 from minirelu.pruning.smaller import smaller
 from minirelu.pruning.speed import step_seconds
-from minirelu.pruning.trial import DENSE_STEPS, Arm, a_batch, arm
+from minirelu.pruning.texts import next_batch
+from minirelu.pruning.trial import DENSE_STEPS, Arm, arm
 from minirelu.runs.run import Run
 
-# Rises in loss, as shares of it. In exact arithmetic silent units change nothing; ROUNDING is what
-# float32 sums in another order may.
-LIMITS = (0.0, 0.001, 0.01)
-ROUNDING = 1e-6
-_FINEST = 64  # a layer's need is found to this part of its width
+LIMITS = (0.0, 0.001, 0.01)  # rises in loss, as shares of it, that the table asks about
 MULTIPLE = 8  # advised widths are multiples of this
-
-
-def units_needed(
-    params: Parameters,
-    of_layers: Scores,
-    sequences: np.ndarray,
-    scope: str | int,
-    base: float,
-    limit: float,
-    compute: str = "auto",
-    on_look: Callable[[], object] = lambda: None,
-) -> list[int]:
-    """Fewest units with which the loss stays within a limit, those of the lowest scores removed.
-
-    Found by halving the range of shares, which takes the loss to rise with the share removed.
-
-    Parameters
-    ----------
-    params : Parameters
-    of_layers : list of L arrays, (F,)
-    sequences : int ndarray, (S, T + 1)
-    scope : "each", "global" or int
-        see :func:`minirelu.pruning.rankings.keep`.
-    base : float
-        loss of the whole model on these sequences.
-    limit : float
-        rise that is allowed, as a share of ``base``.
-    compute : {"auto", "dense", "sparse", "reference"}
-    on_look : callable
-        called after each model that was measured.
-
-    Returns
-    -------
-    list of L ints
-        widths; with a layer as ``scope``, the others have all of theirs.
-    """
-    workspace = Workspace()
-    within, beyond = 0, _FINEST + 1  # of _FINEST parts: removable, and not
-    while beyond - within > 1:
-        middle = (within + beyond) // 2
-        left = smaller(params, keep(of_layers, middle / _FINEST, scope))
-        loss = quality(left, sequences, left.config, compute, workspace).loss
-        on_look()
-        if loss <= base * (1 + max(limit, ROUNDING)):
-            within = middle
-        else:
-            beyond = middle
-    return [int(k.sum()) for k in keep(of_layers, within / _FINEST, scope)]
 
 
 def advised_widths(needed: Sequence[int], d_mlp: Sequence[int]) -> tuple[int, ...]:
@@ -110,7 +57,7 @@ def savings(settings: Config, advised: Config) -> list[dict[str, Any]]:
 
 def mean_step(models: Sequence[Parameters], run: Run) -> list[float]:
     """Seconds a step of each model over a training, dense at first and as sparse as they are."""
-    text, settings = a_batch(run), run.settings.train
+    text, settings = next_batch(run, run.steps[-1]), run.settings.train
     new = step_seconds([init_params(p.config) for p in models], text, settings)
     trained = step_seconds(models, text, settings)
     dense = min(DENSE_STEPS, settings.steps) / settings.steps

@@ -64,9 +64,8 @@ def smaller(params: Parameters, keep: Sequence[np.ndarray]) -> Parameters:
 
     Returns
     -------
-
-    Parameters
-    ----------
+    left : Parameters
+        with the configuration of :func:`smaller_config`.
 
     Examples
     --------

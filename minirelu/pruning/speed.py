@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from minirelu import compute
 from minirelu.compute import Workspace, evaluate
 from minirelu.config import TrainConfig
-from minirelu.estimate import median_seconds
+from minirelu.estimate import median_seconds, memory
 from minirelu.model.parameters import Parameters
+from minirelu.pruning.texts import next_batch
+from minirelu.runs.checkpoint import MODEL, checkpoint_folder
+from minirelu.runs.run import Run
 from minirelu.training.optimizers import OPTIMIZERS
 
 
@@ -49,6 +53,33 @@ def forward_seconds(
         return read
 
     return median_seconds([reading(params) for params in models], rounds)
+
+
+def costs(parent: Run, step: int, pruned: Run) -> list[dict[str, Any]]:
+    """Measure what a run costs before and after its units were removed.
+
+    Returns
+    -------
+    list of dict
+        ``what``, ``before``, ``now``: seconds of a training step and of reading a batch, with the
+        weights of ``step`` and the pruned ones; memory that a step asks for, and size on disk.
+    """
+    train = parent.settings.train
+    text = next_batch(parent, step)
+    models = [parent.params(step), pruned.params()]
+    rows = {
+        "parameters": [float(p.flat.size) for p in models],
+        "ms a training step": [1000 * s for s in step_seconds(models, text, train)],
+        "ms to read a batch": [1000 * s for s in forward_seconds(models, text, train)],
+        "MB of memory to train": [
+            sum(memory(run.settings).values()) / 1e6 for run in (parent, pruned)
+        ],
+        "MB of weights on disk": [
+            (checkpoint_folder(run.checkpoints, at) / MODEL).stat().st_size / 1e6
+            for run, at in ((parent, step), (pruned, pruned.steps[-1]))
+        ],
+    }
+    return [{"what": what, "before": a, "now": b} for what, (a, b) in rows.items()]
 
 
 def _training_step(

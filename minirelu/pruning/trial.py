@@ -9,8 +9,9 @@ spread evenly?
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,18 @@ from minirelu.config import Config
 from minirelu.errors import UserError, shown
 from minirelu.intervals import over_seeds
 from minirelu.model.parameters import Parameters, init_params, n_params
+from minirelu.pruning.choice import Choice
 from minirelu.pruning.curves import quality
-from minirelu.pruning.pruned_run import pruned_run, pruned_settings
+from minirelu.pruning.pruned_run import pruned_run
+from minirelu.pruning.rankings import keep_widths, scores
 from minirelu.pruning.speed import step_seconds
+from minirelu.pruning.texts import held_out, next_batch
+from minirelu.runs.checkpoint import MODEL, load_params, load_state
+from minirelu.runs.files import explained, read_json, write_text
 from minirelu.runs.run import Run
 from minirelu.sweeps.folder import is_finished, open_run
 from minirelu.sweeps.running import Watching, run_points
 from minirelu.sweeps.sweep import Point
-from minirelu.text.batches import batch
 
 # Before this step a training is taken as dense, as in ``minirelu.estimate``.
 DENSE_STEPS = 150
@@ -51,6 +56,36 @@ def arm(name: str, what: str, settings: Sequence[Config]) -> Arm:
             for s in settings
         ],
     )
+
+
+def begin(folder: Path, what: Mapping[str, Any]) -> None:
+    """Make a trial's folder, or go on with the same one; ``trial.json`` says what it tries.
+
+    Raises
+    ------
+    UserError
+        the folder holds another trial, or something else.
+    """
+    file = folder / "trial.json"
+    text = json.dumps(what, indent=1, sort_keys=True)
+    if file.is_file():
+        known, now = read_json(file), json.loads(text)
+        if changed := [name for name in now if known.get(name) != now[name]]:
+            raise UserError(
+                f"{shown(folder)} holds another trial (other {', '.join(changed)}); choose another "
+                "folder"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{shown(folder)} exists and is not a trial; choose another folder")
+    with explained(f"making the folder {shown(folder)}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
+
+
+def weights_of(run: Run) -> str:
+    """Digest of a run's last weights."""
+    return str(load_state(run.checkpoints, run.steps[-1])["sha256"][MODEL])
 
 
 def train_arms(
@@ -78,7 +113,7 @@ def results(arms: Mapping[str, Arm], folder: Path, tokens: int, base: str) -> li
         first seed), ``loss`` and ``accuracy`` (seed by seed), and ``against``: the loss less that
         of ``base`` with the same seed: mean, and 95 % interval over seeds.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, of_arm in arms.items():
         runs = [open_run(folder, point) for point in of_arm.points]
         if any(not is_finished(folder, point) for point in of_arm.points):
@@ -112,31 +147,9 @@ def results(arms: Mapping[str, Arm], folder: Path, tokens: int, base: str) -> li
     return rows
 
 
-def held_out(run: Run, tokens: int) -> np.ndarray:
-    """Sequences (S, T + 1) of the text that a run held out, evenly spread over it."""
-    from minirelu.text.batches import make_probe, open_tokens
-
-    return make_probe(open_tokens(run.folder / "tokens" / "val.npy"), tokens, run.config.n_ctx)
-
-
-def trained_on(run: Run, tokens: int) -> np.ndarray:
-    """Sequences (S, T + 1) of the text that a run was trained on, evenly spread over it."""
-    from minirelu.text.batches import make_probe
-
-    return make_probe(run.train_tokens, tokens, run.config.n_ctx)
-
-
-def a_batch(run: Run) -> np.ndarray:
-    """The batch that comes after a run's last step, to time steps on."""
-    train = run.settings.train
-    return batch(
-        run.train_tokens, train.steps + 1, train.batch_size, run.config.n_ctx, train.batch_seed
-    )
-
-
 def time_ratio(large: Parameters, small: Parameters, run: Run) -> tuple[float, float]:
     """Time of a step of the large model over that of the small one: when new, and as they are."""
-    text, settings = a_batch(run), run.settings.train
+    text, settings = next_batch(run, run.steps[-1]), run.settings.train
     ratios = []
     for models in ([init_params(p.config) for p in (large, small)], [large, small]):
         slow, fast = step_seconds(models, text, settings)
@@ -144,11 +157,8 @@ def time_ratio(large: Parameters, small: Parameters, run: Run) -> tuple[float, f
     return ratios[0], ratios[1]
 
 
-Choose = Callable[[Run, str], list[np.ndarray]]  # which units of a run stay, by a criterion
-
-
 def pruning_arms(
-    parents: Sequence[Run], choose: Choose, by: str, fine_tune: int, folder: Path
+    parents: Sequence[Run], choice: Choice, fine_tune: int, folder: Path
 ) -> dict[str, Arm]:
     """Make the arms that show what pruning is worth; those that begin pruned are written.
 
@@ -156,9 +166,8 @@ def pruning_arms(
     ----------
     parents : sequence of Run
         finished, one for each seed.
-    choose : callable
-        gives the units to keep by a criterion; "random" has to keep as many in each layer.
-    by : str
+    choice : Choice
+        how units are chosen, in each parent anew.
     fine_tune : int
         steps after the pruning.
     folder : Path
@@ -167,31 +176,45 @@ def pruning_arms(
     Returns
     -------
     dict of Arm
-        ``unpruned``: every unit stays. ``pruned``, ``random``: as many go. ``scratch steps``: the
-        small model from new weights, for as many steps as parent and fine-tuning together; and
-        ``scratch time``: for as long, at the small model's speed.
+        ``unpruned``: every unit stays. ``pruned``; and ``random``: as many units of each layer go,
+        whichever. ``scratch steps``: the small model from new weights, for as many steps as parent
+        and fine-tuning together; and ``scratch time``: for as long, at the small model's speed.
     """
+    begin(
+        folder,
+        {
+            **dataclasses.asdict(choice),
+            "fine_tune": fine_tune,
+            "runs": {run.settings.train.seed: weights_of(run) for run in parents},
+        },
+    )
     settings: dict[str, list[Config]] = {
         name: [] for name in ("unpruned", "pruned", "random", "scratch steps", "scratch time")
     }
+    begun = ("unpruned", "pruned", "random")  # with the weights of a parent
     for parent in parents:
-        step = parent.steps[-1]
-        seed = parent.settings.train.seed
-        whole = [np.ones(F, bool) for F in parent.config.mlp_widths]
-        chosen = choose(parent, by)
-        masks = {"unpruned": whole, "pruned": chosen, "random": choose(parent, "random")}
-        for name, mask in masks.items():
-            settings[name].append(pruned_settings(parent, step, mask, fine_tune))
-            target = folder / f"{name},seed={seed}"
-            if not (target / "config.toml").is_file():
-                said = {"pruned": by, "random": "chance"}.get(name, "")
-                pruned_run(parent, step, mask, target, fine_tune, said)
+        step, seed = parent.steps[-1], parent.settings.train.seed
+        places = {name: folder / f"{name},seed={seed}" for name in settings}
+        if not all((places[name] / "config.toml").is_file() for name in begun):
+            found = choice.evidence(parent, step)
+            stay = choice.keep(parent, found)
+            widths = [int(k.sum()) for k in stay]
+            masks = {
+                "unpruned": [np.ones(F, bool) for F in parent.config.mlp_widths],
+                "pruned": stay,
+                "random": keep_widths(scores(found, "random"), widths, seed),
+            }
+            by = {"unpruned": "", "pruned": choice.by, "random": "chance"}
+            for name in begun:
+                if not (places[name] / "config.toml").is_file():
+                    pruned_run(parent, step, masks[name], places[name], fine_tune, by[name])
+        for name in begun:
+            settings[name].append(Run.open(places[name]).settings)
         small = settings["pruned"][-1].model
-        target = folder / f"scratch time,seed={seed}"
-        if (target / "config.toml").is_file():  # the number of steps was measured before
-            equal_time = Run.open(target).settings.train.steps
+        if (places["scratch time"] / "config.toml").is_file():  # it was measured before
+            equal_time = Run.open(places["scratch time"]).settings.train.steps
         else:
-            left = Run.open(folder / f"pruned,seed={seed}").params(step)
+            left = load_params(places["pruned"] / "checkpoints", step, small)
             new, trained = time_ratio(parent.params(step), left, parent)
             dense = min(DENSE_STEPS, step)
             equal_time = round(dense * new + (step - dense) * trained) + fine_tune
@@ -200,7 +223,7 @@ def pruning_arms(
             settings[name].append(dataclasses.replace(parent.settings, model=small, train=train))
     what = {
         "unpruned": f"every unit stays, {fine_tune} steps more",
-        "pruned": f"pruned by {by}, {fine_tune} steps more",
+        "pruned": f"pruned by {choice.by}, {fine_tune} steps more",
         "random": f"as many units of each layer removed at random, {fine_tune} steps more",
         "scratch steps": "the small model from new weights, for as many steps in all",
         "scratch time": "the small model from new weights, for as much time in all",

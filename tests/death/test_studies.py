@@ -15,10 +15,11 @@ from minirelu.death.budget import CORE, configs, fit
 from minirelu.death.experiments import EXPERIMENTS
 from minirelu.death.experiments.replay import replayed, worst_window
 from minirelu.death.experiments.twins import refuse_strangers
-from minirelu.death.page import BEGIN, END, write_page
+from minirelu.death.page import RESULTS, write_page
 from minirelu.death.study import ARMS, Plan, Study
 from minirelu.death.verdicts import EXPLANATIONS, read_result, write_result
 from minirelu.errors import UserError
+from minirelu.runs.markdown import marks
 from minirelu.training.trainer import train
 
 DONE = ("twins", "clock", "burst", "predict", "revive", "replay", "intervene")
@@ -170,7 +171,8 @@ def test_a_page_gets_the_results_between_its_marks(study, tmp_path):
     if read_result(study, "revive") is None:
         write_result(EXPERIMENTS["revive"].run(study), study)
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    begin, end = marks(RESULTS)
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n", encoding="utf-8")
     assert write_page(page, [study], list(EXPERIMENTS)) >= 1
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before") and text.endswith("after\n") and "\nold\n" not in text

@@ -1,0 +1,86 @@
+"""What commands do with what they found: tables in the terminal, JSON, a figure, part of a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minirelu.cli.say import say
+
+if TYPE_CHECKING:
+    from minirelu.figures.panels import Data
+    from minirelu.runs.run import Run
+
+
+def about(
+    runs: Sequence[Run], settings: Mapping[str, Any] | None = None, sha256: str = ""
+) -> dict[str, Any]:
+    """What results carry: settings of the first run, versions, text, facts of each run.
+
+    ``settings`` and ``sha256`` (of the text) are those of a model that is not a run.
+    """
+    from minirelu.figures.runs import facts
+    from minirelu.runs.prepare import made_with
+
+    return {
+        "settings": runs[0].settings.tables() if runs else settings,
+        "made_with": made_with(),
+        "corpus_sha256": runs[0].corpus["sha256"] if runs else sha256,
+        "runs": [facts(run) for run in runs],
+    }
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """The first column to the left, the others to the right; an empty line above."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    say()
+    for first, *rest in rows:
+        cells = [f"{text:>{width}}" for text, width in zip(rest, widths[1:], strict=True)]
+        say("  ".join([f"{first:{widths[0]}}", *cells]))
+
+
+def write_found(
+    content: dict[str, Any],
+    data: Data | None,
+    text: str,
+    part: str,
+    json_file: str | None,
+    figure: str | None,
+    page: str | None,
+) -> None:
+    """Write results where it was asked.
+
+    Parameters
+    ----------
+    content : dict
+        for ``json_file``.
+    data : dict, optional
+        of the ``figure``, as ``minirelu.figures.panels`` draws it.
+    text : str
+        Markdown, for the ``page``; the figure follows it there.
+    part : str
+        name of the part of the page.
+    """
+    from minirelu.figures.pruning import save_drawn
+    from minirelu.runs.files import explained, write_text
+    from minirelu.runs.markdown import parts_around, replace_part
+
+    if page:
+        parts_around(Path(page), part)  # raises before anything is written
+    if json_file:
+        with explained("writing the results"):
+            write_text(Path(json_file), json.dumps(content, indent=1, allow_nan=False))
+        say(f"numbers   {json_file}")
+    if figure and data:
+        picture = save_drawn(data, Path(figure).with_suffix(""))
+        say(f"figure    {picture}")
+    if page and data:
+        file = Path(page)
+        target = file.with_suffix("") / part.replace(" ", "-")
+        picture = save_drawn(data, target)
+        picture.with_suffix(".svg").unlink(missing_ok=True)
+        shown = f"![{data['title']}]({file.stem}/{picture.name})"
+        replace_part(file, part, f"{text}\n\n{shown}")
+        say(f"page      {page}, part {part}")
