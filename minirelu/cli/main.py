@@ -9,6 +9,7 @@ import click
 
 import minirelu
 from minirelu.cli.bench import bench
+from minirelu.cli.capacity import capacity
 from minirelu.cli.check import check
 from minirelu.cli.compare import compare
 from minirelu.cli.death import death
@@ -41,8 +42,8 @@ def cli(context: click.Context) -> None:
 
 
 commands = (
-    train, report, figure, compare, sample, sparsity, sweep, death, wake, prune, estimate, bench,
-    check, export,
+    train, report, figure, compare, sample, sparsity, sweep, death, wake, prune, capacity,
+    estimate, bench, check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minirelu.config import Config
-from minirelu.errors import UserError
 from minirelu.estimate import flops, memory
-from minirelu.model.parameters import Parameters, init_params
-from minirelu.pruning.rankings import Scores, keep_widths
+from minirelu.model.parameters import Parameters, init_params, n_params
+from minirelu.pruning.choice import Choice
+from minirelu.pruning.curves import quality
+from minirelu.pruning.needs import units_needed
+from minirelu.pruning.rankings import Scores, keep_widths, scores
 from minirelu.pruning.smaller import smaller
 from minirelu.pruning.speed import step_seconds
-from minirelu.pruning.texts import next_batch
+from minirelu.pruning.texts import held_out, next_batch
 from minirelu.pruning.trial import DENSE_STEPS, Arm, arm
+from minirelu.runs.files import read_json, write_text
 from minirelu.runs.run import Run
+from minirelu.sparsity.measure import measure
+from minirelu.sparsity.rarefaction import chao1
 
 LIMITS = (0.0, 0.001, 0.01)  # rises in loss, as shares of it, that the table asks about
 MULTIPLE = 8  # advised widths are multiples of this
@@ -40,19 +47,21 @@ def with_widths(settings: Config, widths: Sequence[int]) -> Config:
 
 
 def savings(settings: Config, advised: Config) -> list[dict[str, Any]]:
-    """What a training needs now and as advised: arithmetic of a step, and memory.
+    """What a training needs now and as advised: parameters, arithmetic of a step, memory.
 
     Returns
     -------
     list of dict
-        ``what``, ``now``, ``advised``, in FLOP and bytes.
+        ``what``, ``now``, ``advised``.
     """
-    rows = {
-        "FLOP a step, all units on": lambda s: flops(s),
-        "FLOP a step, 5 % on": lambda s: flops(s, share_on=0.05),
-        "bytes of memory": lambda s: float(sum(memory(s).values())),
+    both = (settings, advised)
+    rows: dict[str, list[float]] = {
+        "parameters": [n_params(s.model) for s in both],
+        "GFLOP a step, all units on": [flops(s) / 1e9 for s in both],
+        "GFLOP a step, 5 % on": [flops(s, share_on=0.05) / 1e9 for s in both],
+        "MB of memory to train": [sum(memory(s).values()) / 1e6 for s in both],
     }
-    return [{"what": what, "now": f(settings), "advised": f(advised)} for what, f in rows.items()]
+    return [{"what": what, "now": a, "advised": b} for what, (a, b) in rows.items()]
 
 
 def mean_step(models: Sequence[Parameters], run: Run) -> list[float]:
@@ -84,7 +93,40 @@ def uniform_of_equal_time(
     return max(1, round(float(np.interp(wanted, np.maximum.accumulate(times), tried))))
 
 
-def capacity_arms(run: Run, widths: Sequence[int], same_time: int, seeds: int) -> dict[str, Arm]:
+def shapes_to_try(
+    run: Run, within: float, by: str, tokens: int, file: Path
+) -> dict[str, list[int]]:
+    """Widths of the layers in each arm of a trial; measured once, and kept in a file.
+
+    Returns
+    -------
+    dict of list of int
+        ``as before``, ``advised``, ``same parameters``, ``same time``.
+    """
+    if file.is_file():
+        return read_json(file)
+    ranked = _ranked(run, by, tokens)
+    widths = _advice(run, ranked, within, tokens)
+    L = run.config.n_layers
+    shapes = {
+        "as before": list(run.config.mlp_widths),
+        "advised": list(widths),
+        "same parameters": [round(sum(widths) / L)] * L,
+        "same time": [uniform_of_equal_time(run, run.params(), ranked, widths)] * L,
+    }
+    write_text(file, json.dumps(shapes, indent=1))
+    return shapes
+
+
+ARMS = {
+    "as before": "the widths of the run",
+    "advised": "the widths advised",
+    "same parameters": "one width, as many parameters as advised",
+    "same time": "one width, a step takes as long as with those advised",
+}
+
+
+def capacity_arms(run: Run, shapes: Mapping[str, Sequence[int]], seeds: int) -> dict[str, Arm]:
     """Trainings from new weights that put the advice to the test.
 
     Their seeds are those after the run's own, on which the advice was made.
@@ -92,26 +134,12 @@ def capacity_arms(run: Run, widths: Sequence[int], same_time: int, seeds: int) -
     Parameters
     ----------
     run : Run
-    widths : sequence of int
-        advised.
-    same_time : int
-        see :func:`uniform_of_equal_time`.
+    shapes : mapping
+        widths of the layers in each arm.
     seeds : int
     """
-    if seeds < 1:
-        raise UserError(f"seeds: {seeds} is not allowed; it must be 1 or more")
-    L = run.config.n_layers
-    shapes = {
-        "as before": (run.config.mlp_widths, "the widths of the run"),
-        "advised": (widths, "the widths advised"),
-        "same parameters": (
-            [round(sum(widths) / L)] * L,
-            "one width, as many parameters as advised",
-        ),
-        "same time": ([same_time] * L, "one width, a step takes as long as with those advised"),
-    }
     arms = {}
-    for name, (shape, what) in shapes.items():
+    for name, shape in shapes.items():
         settings = with_widths(run.settings, shape)
         of_seeds = [
             dataclasses.replace(
@@ -119,5 +147,88 @@ def capacity_arms(run: Run, widths: Sequence[int], same_time: int, seeds: int) -
             )
             for i in range(1, seeds + 1)
         ]
-        arms[name] = arm(name, what, of_seeds)
+        arms[name] = arm(name, ARMS[name], of_seeds)
     return arms
+
+
+def _ranked(run: Run, by: str, tokens: int) -> Scores:
+    """Scores of a run's units, at its last step."""
+    choice = Choice(by, "global", tokens, share=0.0)
+    return scores(choice.evidence(run, run.steps[-1]), by)
+
+
+def _advice(
+    run: Run, of_layers: Scores, within: float, tokens: int,
+    on_look: Callable[[], object] = lambda: None,
+) -> tuple[int, ...]:  # fmt: skip
+    params, compute, text = run.params(), run.settings.train.compute, held_out(run, tokens)
+    base = quality(params, text, run.config, compute).loss
+    needed = units_needed(params, of_layers, text, "global", base, within, compute, on_look)
+    return advised_widths(needed, run.config.mlp_widths)
+
+
+def capacity_of(
+    run: Run,
+    within: float,
+    by: str,
+    tokens: int,
+    on_look: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
+    """Measure what each layer uses and needs, and derive the widths of the next run.
+
+    Parameters
+    ----------
+    run : Run
+    within : float
+        rise in held-out loss that the advice allows, as a share of it.
+    by : str
+        criterion by which units go.
+    tokens : int
+        of the text that units are ranked on, and of the held-out text.
+    on_look : callable
+        called after each pruned model that was measured.
+
+    Returns
+    -------
+    dict
+        ``layers``, each with ``d_mlp``, ``used`` (units on at least once on the held-out text),
+        ``chao1`` (estimate of how many would be on a text without end), ``needed`` at each of the
+        ``limits`` (that layer alone), and ``advised``; ``loss`` and ``advised_loss`` (the run
+        pruned to these widths); ``savings``; and ``toml``, the settings of a run with them.
+    """
+    params, compute, text = run.params(), run.settings.train.compute, held_out(run, tokens)
+    of_layers = _ranked(run, by, tokens)
+    counts, _ = measure(params, text, run.config, compute)
+    seen = chao1(counts)
+    base = quality(params, text, run.config, compute).loss
+    advised = _advice(run, of_layers, within, tokens, on_look)
+    layers = []
+    for l, F in enumerate(run.config.mlp_widths):
+        needed = [
+            units_needed(params, of_layers, text, l, base, limit, compute, on_look)[l]
+            for limit in LIMITS
+        ]
+        layers.append(
+            {
+                "layer": l, "d_mlp": F, "used": int(seen.seen[l]), "chao1": float(seen.estimate[l]),
+                "needed": needed, "advised": advised[l],
+            }
+        )  # fmt: skip
+    left = smaller(params, keep_widths(of_layers, advised))
+    settings = with_widths(run.settings, advised)
+    now, then = mean_step([params, left], run)
+    return {
+        "step": run.steps[-1],
+        "by": by,
+        "within": within,
+        "tokens": text[:, 1:].size,
+        "limits": list(LIMITS),
+        "loss": base,
+        "advised_loss": quality(left, text, left.config, compute).loss,
+        "layers": layers,
+        "savings": [
+            *savings(run.settings, settings),
+            {"what": "ms a training step, mean", "now": 1000 * now, "advised": 1000 * then},
+        ],
+        "toml": settings.to_toml(),
+    }

@@ -16,6 +16,7 @@ from minirelu.pruning.smaller import smaller
 # may, as a share of the loss.
 ROUNDING = 1e-6
 _FINEST = 64  # what can go is found to this part of the units
+LOOKS = 6  # models that are measured to find it: 2**6 = 64
 
 
 def units_needed(

@@ -104,3 +104,14 @@ def of_capacity(content: Content) -> Rows:
     advised = sum(row["advised"] for row in content["layers"])
     rows.append(["sum", *(f"{round(c):,}" for c in (*total, *together, advised))])
     return rows
+
+
+def of_savings(content: Content) -> Rows:
+    """What a training would need with the widths advised, against what it needed."""
+    return [
+        ["", "now", "as advised", "ratio"],
+        *(
+            [c["what"], size(c["now"]), size(c["advised"]), f"{c['advised'] / c['now']:.2f}"]
+            for c in content["savings"]
+        ),
+    ]
