@@ -20,6 +20,7 @@ from minirelu.cli.prune import prune
 from minirelu.cli.report import report
 from minirelu.cli.sample import sample
 from minirelu.cli.sparsity import sparsity
+from minirelu.cli.specificity import specificity
 from minirelu.cli.sweep import sweep
 from minirelu.cli.train import train
 from minirelu.cli.wake import wake
@@ -42,8 +43,8 @@ def cli(context: click.Context) -> None:
 
 
 commands = (
-    train, report, figure, compare, sample, sparsity, sweep, death, wake, prune, capacity,
-    estimate, bench, check, export,
+    train, report, figure, compare, sample, sparsity, sweep, death, wake, specificity, prune,
+    capacity, estimate, bench, check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)
