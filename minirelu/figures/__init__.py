@@ -15,6 +15,7 @@ from minirelu.figures import (
     loss,
     price,
     raster,
+    specificity,
     units,
     usage_over_training,
     wake,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ONE, ANY, SWEEP = "one run", "one run, or several", "several runs, or a sweep's folder"
 HISTORY = "one run with a history of its units"
 WOKEN = "one run, after minirelu wake"
+MEASURED = "one run, or several, after minirelu specificity"
 
 
 class Kind(NamedTuple):
@@ -80,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "hazard": Kind("how fast units die, beside the learning rate", deaths.hazard, HISTORY),
     "raster": Kind("the life of every unit", raster.raster, HISTORY, raster.draw_raster),
     "wake": Kind("which silent units a text can wake", wake.wake, WOKEN),
+    "specificity": Kind("what units respond to, by layer", specificity.specificity, MEASURED),
 }
 
 
@@ -103,14 +106,16 @@ def _drawn_for(*takes: str) -> dict[str, tuple[Callable[[Run], Figure], str]]:
     }
 
 
-# What the report of every run shows, of one with a history, and of one whose units were woken.
-FIGURES, OF_HISTORY, OF_WOKEN = _drawn_for(ONE, ANY), _drawn_for(HISTORY), _drawn_for(WOKEN)
+# What the report of every run shows, of one with a history, and after minirelu wake, specificity.
+FIGURES, OF_HISTORY = _drawn_for(ONE, ANY), _drawn_for(HISTORY)
+OF_WOKEN, OF_MEASURED = _drawn_for(WOKEN), _drawn_for(MEASURED)
 
 
 def figures_of(run: Run) -> dict[str, tuple[Callable[[Run], Figure], str]]:
     """What the report of a run shows."""
-    history = OF_HISTORY if run.has_history else {}
-    return FIGURES | history | (OF_WOKEN if (run.folder / "death" / "wake.json").is_file() else {})
+    shown = FIGURES | (OF_HISTORY if run.has_history else {})
+    shown |= OF_WOKEN if (run.folder / "death" / "wake.json").is_file() else {}
+    return shown | (OF_MEASURED if (run.folder / "specificity.json").is_file() else {})
 
 
 def draw_all(run: Run, folder: Path) -> dict[str, Path]:

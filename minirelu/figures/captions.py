@@ -66,4 +66,8 @@ CAPTIONS: dict[str, str] = {
     "units are not dead, the text never asked them. The rest may be dead, or too hard to find: how "
     "often the search misses is shown by the units silent on the probe only, for which a waking "
     "text is known to exist.",
+    "specificity": "Above, the share of each layer's units of each kind; a detector is explained "
+    "by few tokens and misses none of them. Below, how much the token read, its neighbours and the "
+    "position tell about whether a unit fires; hollow, what chance alone would give: only the "
+    "distance between the two is information. Compare the first layer with the last.",
 }

@@ -18,6 +18,7 @@ from minirelu.figures import (
     FIGURES,
     KINDS,
     OF_HISTORY,
+    OF_MEASURED,
     OF_WOKEN,
     SWEEP,
     draw_all,
@@ -148,7 +149,7 @@ def test_names_and_numbers_of_runs_are_checked(finished_run):
             KINDS[name].check(name, n)
     assert list(CAPTIONS) == list(KINDS)
     of_one_run = {name for name, kind in KINDS.items() if kind.takes != SWEEP}
-    assert {*FIGURES, *OF_HISTORY, *OF_WOKEN} == of_one_run
+    assert {*FIGURES, *OF_HISTORY, *OF_WOKEN, *OF_MEASURED} == of_one_run
 
 
 def test_a_figure_lacking_its_data_is_replaced_by_a_sentence(finished_run, tmp_path, monkeypatch):
