@@ -23,6 +23,7 @@ from minirelu.sparsity.measures import summary
 from minirelu.sparsity.rarefaction import chao1, rarefaction
 from minirelu.sparsity.reuse import aggregated_sparsity
 from minirelu.sparsity.usage import first_and_last, in_sequence_percentile, level_ratios
+from minirelu.specificity.layers import NUMBERS
 
 F = 7
 CONFIG = mr.ModelConfig(1, 1, 4, d_mlp=F, n_ctx=6, d_vocab=10)
@@ -239,6 +240,8 @@ def test_the_page_of_measures_names_them_all():
             assert f"`{name}`" in text, name
     for name in ("p5_in_sequence_used", "p5_in_sequence_all", "firing_frequency", "rarefaction",
                  "in_sequence_distribution", "aggregated_sparsity", "drift"):  # fmt: skip
+        assert f"`{name}`" in text, name
+    for name in (*NUMBERS, "lift", "coverage", "direct_effects", "last_minus_first"):
         assert f"`{name}`" in text, name
     for link in re.findall(r"\]\((\.\./[^)]+)\)", text):
         assert (page.parent / link).exists(), link

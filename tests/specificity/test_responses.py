@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from minirelu.specificity import firings
 from minirelu.specificity.firings import firings_of
-from minirelu.specificity.responses import kinds, null_level, responses, varies
+from minirelu.specificity.information import Cells
+from minirelu.specificity.responses import coverage, kinds, null_level, responses, varies
 from minirelu.specificity.variables import VARIABLES, read_text
 
 V, S, T = 8, 600, 16
@@ -121,6 +122,19 @@ def test_shuffled_units_are_nothing(sequences):
         assert above < 0.05, name
 
 
+def test_few_firings_on_a_rich_text_are_nothing():
+    """Each of 5 random places has a 3-gram of its own, which occurs nowhere else."""
+    rng = np.random.default_rng(0)
+    rich = rng.integers(0, 1000, (100, 17))
+    on = np.zeros((300, 1600), bool)
+    for j in range(300):
+        on[j, rng.choice(1600, 5 + j % 20, replace=False)] = True
+    found = responses(firings_of(on), read_text(rich))
+    assert not found.order.any() and found.coverage[:, 2].tolist() == [
+        math.ceil(0.95 * (5 + j % 20)) for j in range(300)
+    ]
+
+
 def test_the_null_keeps_rates_and_loses_what_was_planted(sequences, planted):
     names, on = planted
     found = responses(firings_of(on), read_text(sequences))
@@ -193,6 +207,12 @@ def test_five_firings_are_the_floor(sequences):
     assert found.order.tolist() == [0, 1]
     assert found.characteristic[:, 0].tolist() == [-1, V + 1]
     assert found.lift[1, 0] == pytest.approx(S * T / 5)
+
+
+def test_exactly_95_percent_is_enough():
+    on = np.array([20, 20])
+    found = Cells(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([19, 1, 18, 2]))
+    assert coverage(found, on).tolist() == [1, 2]
 
 
 def test_a_layer_of_no_units_has_no_responses(sequences):
