@@ -7,11 +7,13 @@ What differs is only how things are stored:
 * position p is row p + 2 of its table; the first two rows are filler;
 * ``final_layer_norm`` inside a layer is the second layer norm (our ln2), the one of the decoder
   is our ln_final;
-* the head is the token embedding, and not stored.
+* the head is the token embedding, and not stored;
+* all layers have one width: narrower ones are padded with silent units, whose weights are 0.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,8 +66,21 @@ def stored(name: str, array: np.ndarray) -> np.ndarray:
     return array.T if transposed else array
 
 
+def silent_units(config: ModelConfig) -> list[int]:
+    """Units that each layer lacks of the widest one, (L,); an OPT folder holds zeros for them.
+
+    With ReLU a unit whose weights and bias are 0 is off at every token, and writes nothing.
+
+    >>> silent_units(ModelConfig(2, n_heads=1, d_model=2, d_mlp=(3, 5), n_ctx=4, d_vocab=5))
+    [2, 0]
+    """
+    return [max(config.mlp_widths) - F for F in config.mlp_widths]
+
+
 def opt_tensors(params: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
-    """All weights under OPT's names and in its layout; biases that our model lacks are zeros.
+    """All weights under OPT's names and in its layout; what our model lacks is zeros.
+
+    It may lack biases, and units of the narrower layers.
 
     Parameters
     ----------
@@ -85,11 +100,12 @@ def opt_tensors(params: Mapping[str, np.ndarray], config: ModelConfig) -> dict[s
     >>> tensors["model.decoder.layers.0.fc2.weight"].shape
     (2, 3)
     """
-    full = ModelConfig(**{**vars(config), "bias": True})
+    full = dataclasses.replace(config, bias=True, d_mlp=max(config.mlp_widths))
     tensors = {}
     for name, shape in parameter_shapes(full).items():
-        ours = params.get(name)
-        array = np.zeros(shape, params["embed.W_E"].dtype) if ours is None else ours
+        array = np.zeros(shape, params["embed.W_E"].dtype)
+        if name in params:
+            array[: len(params[name])] = params[name]  # units are rows; those after them stay 0
         if name == "pos_embed.W_pos":
             array = np.concatenate([np.zeros_like(array[:1].repeat(OFFSET, axis=0)), array])
         tensors["model.decoder." + opt_name(name)] = np.ascontiguousarray(stored(name, array))
@@ -102,12 +118,10 @@ def opt_config(config: ModelConfig, tokenizer: Tokenizer | None = None) -> dict[
     Raises
     ------
     ValueError
-        OPT has one MLP width for all layers, ReLU, and a layer norm epsilon of 1e-5.
+        OPT has ReLU, and a layer norm epsilon of 1e-5.
     """
     if config.act_fn != "relu":
         raise UserError(f"OPT has act_fn relu; this model has {config.act_fn}, and cannot be OPT")
-    if len(set(config.mlp_widths)) > 1:
-        raise UserError(f"OPT has one d_mlp for all layers; this model has {config.mlp_widths}")
     if config.ln_eps != 1e-5:
         raise UserError(f"OPT has ln_eps 1e-5; this model has {config.ln_eps:g}")
     end = tokenizer.end if tokenizer is not None else None
@@ -118,7 +132,7 @@ def opt_config(config: ModelConfig, tokenizer: Tokenizer | None = None) -> dict[
         "hidden_size": config.d_model,
         "word_embed_proj_dim": config.d_model,
         "num_hidden_layers": config.n_layers,
-        "ffn_dim": config.mlp_widths[0],
+        "ffn_dim": max(config.mlp_widths),
         "max_position_embeddings": config.n_ctx,
         "num_attention_heads": config.n_heads,
         "activation_function": "relu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from helpers import random_params, random_tokens
 
 import minirelu as mr
 from minirelu.interop import read_opt, write_opt
-from minirelu.interop.opt import opt_config, opt_name, opt_tensors
+from minirelu.interop.opt import opt_config, opt_name, opt_tensors, silent_units
 from minirelu.text.tokenizer import Tokenizer
 
 # --- the referee: an independent implementation of the same model
@@ -176,6 +177,40 @@ def test_model_without_biases_is_the_same_model_with_zeros(odd, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.fixture(params=[True, False], ids=["bias", "no bias"])
+def uneven(odd, request) -> mr.ModelConfig:
+    """As pruning makes them: layers of different width, one of a single unit."""
+    return dataclasses.replace(odd, n_layers=3, d_mlp=(5, 37, 1), bias=request.param)
+
+
+def test_layers_of_different_width_are_padded_with_silent_units(uneven, tmp_path):
+    params = random_params(uneven, dtype=np.float32)
+    assert silent_units(uneven) == [32, 0, 36]
+    write_opt(params, uneven, tmp_path / "opt")
+    again, config, _ = read_opt(tmp_path / "opt")
+    assert config == dataclasses.replace(uneven, d_mlp=37, bias=True)
+    tokens = random_tokens(uneven, 2, 9)
+    ours, acts = mr.forward(params, tokens, uneven)
+    padded, of_padded = mr.forward(again, tokens, config)
+    np.testing.assert_allclose(padded, ours, rtol=1e-5, atol=1e-5)
+    for l, F in enumerate(uneven.mlp_widths):
+        name = f"blocks.{l}.mlp.hook_post"
+        np.testing.assert_allclose(of_padded[name][..., :F], acts[name], rtol=1e-5, atol=1e-5)
+        assert not of_padded[name][..., F:].any(), "what was added must be silent"
+
+
+@pytest.mark.referee
+def test_the_referee_sees_the_same_model_when_layers_are_padded(referee, uneven, tmp_path):
+    import torch
+
+    params = random_params(uneven, dtype=np.float32)
+    write_opt(params, uneven, tmp_path / "opt")
+    tokens = random_tokens(uneven, 2, 9)
+    theirs = referee[0].from_pretrained(tmp_path / "opt")(torch.tensor(tokens)).logits
+    ours, _ = mr.forward(params, tokens, uneven)
+    np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
@@ -245,9 +280,6 @@ def test_an_untied_head_is_refused(opt_folder):
 
 
 def test_what_opt_cannot_express_is_refused(odd, tmp_path):
-    pruned = mr.ModelConfig(**{**vars(odd), "d_mlp": (37, 30)})
-    with pytest.raises(ValueError, match="one d_mlp for all layers"):
-        write_opt(random_params(pruned), pruned, tmp_path / "a")
     other = mr.ModelConfig(**{**vars(odd), "ln_eps": 1e-3})
     with pytest.raises(ValueError, match="ln_eps"):
         write_opt(random_params(other), other, tmp_path / "b")
