@@ -38,7 +38,7 @@ _WORKERS_HELP = "Train this many runs at a time, each with its share of the thre
     "--vary",
     multiple=True,
     metavar="FIELD=VALUE,...",
-    help="A setting and its values; several make a grid.",
+    help="A setting and its values; several make a grid. A number per layer is written 64-32-64.",
 )
 @click.option("--seeds", type=int, help="Runs of each combination.  [default: 3]")
 @click.option("--preset", help=PRESET_HELP)
@@ -227,7 +227,11 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
         _say_table(planned, table(runs))
         say(f"table   {folder / 'sweep.csv'}, and with settings and versions sweep.json")
     figure = {"d_mlp": "fig3", "n_layers": "fig4"}
-    names = [figure[field] for field in planned.vary if field in figure]
+    names = [
+        figure[field]
+        for field, values in planned.vary.items()
+        if field in figure and all(isinstance(value, int) for value in values)
+    ]
     if failures:
         name, why = list(failures.items())[-1]
         raise UserError(
@@ -240,6 +244,7 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
 def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
     """Print measures by layer: mean over the seeds, and their range."""
     from minirelu.sparsity.measures import report_measures, what_on_means
+    from minirelu.sweeps.sweep import value_name
 
     measures = report_measures()
     order = [tuple(point.values[field] for field in planned.vary) for point in planned.points()]
@@ -254,7 +259,8 @@ def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:
     for values, of_values in sorted(groups.items(), key=lambda group: order.index(group[0])):
         for l in sorted({row["layer"] for row in of_values}):
             of_layer = [row for row in of_values if row["layer"] == l]
-            _say_row((*values, l), [_range([row[m.name] for row in of_layer], m) for m in measures])
+            cells = [_range([row[m.name] for row in of_layer], m) for m in measures]
+            _say_row((*map(value_name, values), l), cells)
     say()
     for sentence in dict.fromkeys(what_on_means(p.settings.model) for p in planned.points()):
         if sentence:

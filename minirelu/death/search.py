@@ -127,7 +127,7 @@ class Target:
             margins = x @ self.W.T + self.b  # (B, T, U)
             if by_rank(self.config):
                 margins -= self._to_beat(x, np.broadcast_to(self.units, margins.shape))
-            margins = margins.reshape(-1, len(self.units))
+            margins = np.concatenate(margins)  # (B * T, U), also of no units
             place = margins.argmax(axis=0)  # (U,)
             highest = margins[place, np.arange(len(self.units))]
             for u in np.flatnonzero(highest > best):
@@ -248,6 +248,8 @@ def search(
     (3, True, 1)
     """
     U, T = starts.shape
+    if not U:
+        return []
     W_E = target.params["embed.W_E"]
     draws = [np.random.default_rng([seed, target.layer, int(j)]) for j in target.units]
     text, margin, place = starts.astype(np.int64), np.full(U, -np.inf), np.zeros(U, int)

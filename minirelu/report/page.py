@@ -129,9 +129,10 @@ def code_text(run: Run) -> str:
 def run_facts(run: Run) -> dict[str, str]:
     """Return model, text and training in a line each, known before the first step."""
     model, train, corpus = run.config, run.settings.train, run.corpus
-    widths = ", ".join(map(str, sorted(set(model.mlp_widths))))
+    widths = [model.d_mlp] if isinstance(model.d_mlp, int) else model.d_mlp
     return {
-        "model": f"{model.n_layers} layers, d_model {model.d_model}, d_mlp {widths}, "
+        "model": f"{model.n_layers} layers, d_model {model.d_model}, "
+        f"d_mlp {', '.join(map(str, widths))}, "
         f"{model.n_heads} heads, n_ctx {model.n_ctx}, d_vocab {model.d_vocab}, "
         f"{'with' if model.bias else 'no'} biases, init {model.init}, {model.act_fn}"
         f"{f' {model.act_k}' if model.act_fn == 'topk' else ''}; {n_params(model):,} parameters",

@@ -156,7 +156,7 @@ class Sweep:
             for field, value in varied.items():
                 tables[FIELDS[field]][field] = value
             settings = Config.from_tables(tables)
-            name = ",".join(f"{field}={_for_a_name(value)}" for field, value in varied.items())
+            name = ",".join(f"{field}={value_name(value)}" for field, value in varied.items())
             if name.casefold() in names:
                 raise UserError(f"two runs would be called {name}; give every value once")
             names.add(name.casefold())
@@ -183,7 +183,10 @@ class Sweep:
         tables = read_toml(file)
         sweep = tables.pop("sweep", None)
         try:
-            vary = {field: tuple(values) for field, values in sweep["vary"].items()}
+            vary = {
+                field: tuple(tuple(v) if isinstance(v, list) else v for v in values)
+                for field, values in sweep["vary"].items()
+            }
             seeds = len(sweep["seeds"])
         except (TypeError, KeyError, AttributeError):
             raise UserError(f"{shown(file)} is damaged: its [sweep] is not complete") from None
@@ -221,6 +224,8 @@ def parse_vary(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
 
     >>> parse_vary(["d_mlp=512,1024", "learning-rate=1e-3", "bias=true,false"])
     {'d_mlp': (512, 1024), 'learning_rate': (0.001,), 'bias': (True, False)}
+    >>> parse_vary(["d_mlp=64,32-64-16"])  # 64 for all layers, then one number for each
+    {'d_mlp': (64, (32, 64, 16))}
     """
     vary: dict[str, tuple[Any, ...]] = {}
     for text in texts:
@@ -231,21 +236,30 @@ def parse_vary(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         kind = {f.name: f for f in dataclasses.fields(SECTIONS[section_of(field)])}[field].metadata
         if field in vary:
             raise UserError(f"--vary {field} is given twice; put all its values into one")
-        vary[field] = tuple(_parse(value.strip(), kind["kind"]) for value in values.split(","))
+        vary[field] = tuple(_parse(value.strip(), kind) for value in values.split(","))
     return vary
 
 
-def _parse(text: str, kind: type) -> Any:
+def _parse(text: str, described: Mapping[str, Any]) -> Any:
     """Read a value; one that cannot be read stays a text, which the settings will refuse."""
+    kind = described["kind"]
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
+        if described["per_layer"] and "-" in text:
+            return tuple(kind(part) for part in text.split("-"))
         return kind(text)
     except ValueError:
         return text
 
 
-def _for_a_name(value: Any) -> str:
-    """A value as a part of a folder's name, on any system."""
+def value_name(value: Any) -> str:
+    """Return a value as a part of a folder's name, on any system.
+
+    >>> value_name((32, 64, 16)), value_name(True), value_name(1e-3)
+    ('32-64-16', 'true', '0.001')
+    """
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return re.sub(r"[^\w.+-]", "_", text)
