@@ -4,7 +4,8 @@
   const data = JSON.parse(document.getElementById("unit-data").textContent);
   const ROWS = 25; // of the table at a time
   const BEFORE = 24, AFTER = 12; // tokens shown around the one that fires
-  const state = { layer: 0, sort: "tokens_on", down: true, query: "", page: 0 };
+  const NO_KIND = "none";
+  const state = { layer: 0, sort: "tokens_on", down: true, query: "", kind: "", page: 0 };
 
   const find = (id) => document.getElementById(`units-${id}`);
   const body = find("table").tBodies[0];
@@ -25,21 +26,37 @@
   // White space made visible.
   const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·");
   const invisible = (text) => text.replaceAll("↵", "\n").replaceAll("⇥", "\t").replaceAll("·", " ");
-  const tokenElement = (token) =>
-    make("code", { class: "token" }, visible(data.vocabulary[token]));
+  const tokenElement = (token) => token < 0
+    ? make("em", {}, "start") // of a sequence
+    : make("code", { class: "token" }, visible(data.vocabulary[token]));
+  const listed = (tokens) => tokens.flatMap((token) => [tokenElement(token), " "]);
+  const firsts = (pairs) => pairs.filter((_, at) => at % 2 === 0);
 
   // Which units to show
 
-  // Places in the layer's lists whose unit fits the search: its number, or a token's text.
+  // Names of the kinds that a unit is of; without its weights, nothing is known of it.
+  function kindsOf(layer, i) {
+    if (!layer.kinds) return [];
+    return data.specificity.kinds.filter((_, kind) => (layer.kinds[i] >> kind) & 1);
+  }
+
+  function isOf(layer, i, kind) {
+    if (kind === "") return true;
+    return kind === NO_KIND ? layer.kinds[i] === 0 : ((layer.kinds[i] >> Number(kind)) & 1) === 1;
+  }
+
+  // Places in the layer's lists whose unit is of the kind chosen, and fits the search: its number,
+  // or the text of a token that it fires on.
   function matching(layer, query) {
-    const all = layer.units.map((_, i) => i);
+    const all = layer.units.map((_, i) => i).filter((i) => isOf(layer, i, state.kind));
     if (!query.trim()) return all;
     if (/^\s*\d+\s*$/.test(query)) return all.filter((i) => layer.units[i] === Number(query));
     if (!layer.tokens) return [];
     const quoted = /^"(.+)"$/s.exec(query);
     const wanted = invisible(quoted ? quoted[1] : query).toLowerCase();
     const hits = data.vocabulary.map((text) => text.toLowerCase().includes(wanted));
-    return all.filter((i) => layer.tokens[i].some((token, at) => at % 2 === 0 && hits[token]));
+    return all.filter((i) =>
+      [...firsts(layer.special[i]), ...firsts(layer.tokens[i])].some((token) => hits[token]));
   }
 
   function rows() {
@@ -83,6 +100,17 @@
       (state.query.trim() ? ` The search finds ${number(found)}.` : "");
   }
 
+  // The choice of kinds, with the number of the layer's units that are of each.
+  function showKinds() {
+    const layer = data.layers[state.layer];
+    if (!layer.kinds) return find("kind").parentElement.remove();
+    const names = [...data.specificity.kinds.entries(), [NO_KIND, "none of these"]];
+    const option = (value, name) => make("option", { value },
+      `${name} (${number(layer.units.filter((_, i) => isOf(layer, i, String(value))).length)})`);
+    find("kind").replaceChildren(option("", "all"), ...names.map((each) => option(...each)));
+    find("kind").value = state.kind;
+  }
+
   function lastOn(layer, i) {
     if (layer.first[i] < 0) return "never";
     const silent = layer.since[i] < 0 ? "" : `, silent since ${number(layer.since[i])}`;
@@ -96,9 +124,8 @@
     button.setAttribute("aria-label", `unit ${layer.units[i]}: details`);
     const tokens = cell();
     tokens.className = "tokens";
-    (layer.tokens?.[i] ?? []).forEach((token, at) => {
-      if (at % 2 === 0) tokens.append(tokenElement(token), " ");
-    });
+    for (const kind of kindsOf(layer, i)) tokens.append(make("span", { class: "kind" }, kind), " ");
+    tokens.append(...listed(firsts(layer.special?.[i] ?? [])));
     const row = make("tr", { role: "row", class: "unit" },
       cell(button),
       cell(percent(layer.tokens_on[i] / data.n_tokens)),
@@ -136,17 +163,43 @@
         data.margins_at, layer.margin[i], layer.deaths[i], data.step, layer.color, drawn,
       ));
     }
-    if (layer.tokens?.[i].length) {
-      parts.push(make("h4", {}, "Tokens it fires on most"), tokenTable(layer, i));
-      parts.push(make("h4", {}, "Where its activation is largest"));
-      const places = layer.contexts[i];
-      const list = make("ol", { class: "contexts" });
-      for (let at = 0; at < places.length; at += 2) {
-        list.append(contextItem(places[at], places[at + 1], places[1]));
-      }
-      parts.push(list);
+    if (!layer.tokens?.[i].length) return parts;
+    parts.splice(2, 0, ...kindTold(layer, i));
+    if (layer.special[i].length) {
+      parts.push(make("h4", {}, "Characteristic tokens"), tokenTable(layer, i, layer.special[i]));
     }
+    parts.push(make("h4", {}, "Tokens it fires on most"), tokenTable(layer, i, layer.tokens[i]));
+    parts.push(make("p", {}, `Effective number of tokens: ${layer.effective[i]}; ` +
+      `of the whole probe: ${data.specificity.effective}.`));
+    parts.push(make("h4", {}, "What its firing tells of"), informationTable(layer, i),
+      make("p", {}, `At most ${entropy(layer.tokens_on[i] / data.n_tokens).toFixed(3)} nats can ` +
+        "be told: the entropy of its being on or off."));
+    parts.push(make("h4", {}, "What it writes"),
+      make("p", {}, "Raises ", ...listed(layer.raised[i])),
+      make("p", {}, "Lowers ", ...listed(layer.lowered[i])));
+    parts.push(make("h4", {}, "Where its activation is largest"));
+    const places = layer.contexts[i];
+    const list = make("ol", { class: "contexts" });
+    for (let at = 0; at < places.length; at += 2) {
+      list.append(contextItem(places[at], places[at + 1], places[1]));
+    }
+    parts.push(list);
     return parts;
+  }
+
+  // Of which kinds the unit is, what it detects, and what it does with its trigger.
+  function kindTold(layer, i) {
+    const names = kindsOf(layer, i);
+    if (!names.length) return [];
+    const told = make("p", {}, ...names.flatMap((name) => [
+      make("span", { class: "kind" }, name), " ",
+    ]));
+    layer.triggers[i].forEach((gram, at) => {
+      told.append(at ? "or " : "on ", ...listed(gram));
+    });
+    const back = { 1: "It writes its trigger back: raises it more than 99 % of all tokens.",
+      "-1": "It removes its trigger: lowers it more than 99 % of all tokens." }[layer.back[i]];
+    return back ? [told, make("p", {}, back)] : [told];
   }
 
   function life(layer, i) {
@@ -177,23 +230,40 @@
     return `${told.join("; ")}.`;
   }
 
-  function tokenTable(layer, i) {
-    const names = ["token", "fires at", "of its occurrences", "of the unit's firings"];
+  function simpleTable(names, rows) {
     const table = make("table", { class: "firings" },
       make("thead", {}, make("tr", {}, ...names.map((n) => make("th", { scope: "col" }, n)))));
-    const rows = make("tbody");
-    const pairs = layer.tokens[i];
-    for (let at = 0; at < pairs.length; at += 2) {
-      const [token, n] = [pairs[at], pairs[at + 1]];
-      rows.append(make("tr", {},
-        make("td", {}, tokenElement(token)),
-        make("td", {}, `${number(n)} of ${number(occurrences[token])}`),
-        make("td", {}, percent(n / occurrences[token])),
-        make("td", {}, percent(n / Math.max(n, layer.tokens_on[i]))),
-      ));
-    }
-    table.append(rows);
+    const cells = (row) => row.map((cell) => make("td", {}, cell));
+    table.append(make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row)))));
     return table;
+  }
+
+  // How many times as often as in general the unit fires on a token: its lift.
+  const times = (x) => `${x >= 10 ? Math.round(x).toLocaleString("en") : x.toFixed(1)} ×`;
+
+  function tokenTable(layer, i, pairs) {
+    const on = layer.tokens_on[i];
+    const rows = firsts(pairs).map((token, at) => {
+      const n = pairs[2 * at + 1];
+      const share = n / occurrences[token];
+      return [
+        tokenElement(token), `${number(n)} of ${number(occurrences[token])}`, percent(share),
+        times((share * data.n_tokens) / Math.max(n, on)), percent(n / Math.max(n, on)),
+      ];
+    });
+    const names = ["token", "fires at", "rate", "lift", "of its firings"];
+    return simpleTable(names, rows);
+  }
+
+  function entropy(p) {
+    return p <= 0 || p >= 1 ? 0 : -p * Math.log(p) - (1 - p) * Math.log1p(-p);
+  }
+
+  function informationTable(layer, i) {
+    const nats = (values, at) => (values[i][at] / 1000).toFixed(3);
+    const rows = Object.values(data.specificity.variables).map((what, at) =>
+      [what, nats(layer.information, at), nats(layer.shuffled, at)]);
+    return simpleTable(["variable", "nats", "shuffled"], rows);
   }
 
   // A piece of the probe with the token at `place` marked, the stronger the deeper.
@@ -222,6 +292,11 @@
   });
   find("layer").addEventListener("change", (event) => {
     Object.assign(state, { layer: Number(event.target.value), page: 0 });
+    showKinds();
+    show();
+  });
+  find("kind").addEventListener("change", (event) => {
+    Object.assign(state, { kind: event.target.value, page: 0 });
     show();
   });
   find("search").addEventListener("input", (event) => {
@@ -242,6 +317,7 @@
       show();
     });
   }
+  showKinds();
   show();
   find("app").hidden = false;
 })();

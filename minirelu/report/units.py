@@ -15,14 +15,17 @@ from minirelu.death.history import History
 from minirelu.death.summary import lives_of
 from minirelu.errors import printable
 from minirelu.figures.style import layer_colors
+from minirelu.report.specific import as_plain, legend, specific
 from minirelu.runs.run import Run, probes_of
 from minirelu.sparsity.contexts import Contexts, unit_contexts
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.lives import lives
+from minirelu.specificity.variables import read_text
 
 # More units make the page slow to load; of a wider layer the most and the least active are shown.
 _MOST_OF_A_LAYER, _MOST_UNITS = 8192, 60_000
 _MOST_DRAWN = 32  # probes of a unit's timeline
+_MOST_FREQUENT = 3  # tokens of a unit, by firings, beside its characteristic ones
 _SCRIPTS = ("timeline.js", "units.js")
 
 
@@ -50,13 +53,15 @@ def unit_data(
         * of the last probe: ``step``, ``n_tokens``, ``n_sequences``, ``n_batches``,
           ``batch_tokens``, ``sequence_length``;
         * ``drawn``, steps of the timelines;
-        * ``vocabulary``, the texts of the tokens that the probe reads, and ``probe``, indices
-          into it, one sequence after the other;
+        * ``vocabulary``, the texts of the tokens that the probe reads or units write, ``probe``,
+          indices into it, one sequence after the other, and ``specificity``, see
+          :func:`minirelu.report.specific.legend`;
         * ``layers``, each with its ``color``, ``width``, and for the units shown (``units``) at
           how many tokens, sequences and batches each is on (``tokens_on`` ...), its ``timeline``
           (tokens on at the drawn steps), ``first``, ``last`` and ``since`` (steps, -1: none;
-          see :func:`minirelu.sparsity.lives.lives`), ``tokens`` (index, firings, index, firings
-          ...) and ``contexts`` (place in ``probe``, activation, place, activation ...);
+          see :func:`minirelu.sparsity.lives.lives`), ``tokens`` (those with most firings: index,
+          firings, index, firings ...), ``contexts`` (place in ``probe``, activation, place,
+          activation ...) and what :func:`minirelu.report.specific.as_plain` tells;
         * with a history, ``margins_at`` (steps), and of each layer ``margin`` (at these steps) and
           ``deaths`` (steps: last on, first silent, on again or -1, and so on for the next death).
 
@@ -91,14 +96,13 @@ def unit_data(
     drawn = [kept[i] for i in _evenly(len(kept), _MOST_DRAWN)]
     layers = _layers(run, counts, shown, kept, drawn, history)
     margins_at = _add_history(history, shown, layers) if history else []
-    vocabulary: list[str] = []
-    places: list[int] = []
+    refers_to: dict[str, Any] = {"vocabulary": [], "probe": []}
     if steps[-1] in run.steps:
-        vocabulary, places = _add_contexts(run, steps[-1], shown, layers, on_read)
+        refers_to = _add_contexts(run, steps[-1], shown, layers, on_read)
     else:
         notes.append(
             f"The weights of step {steps[-1]} are not kept, so it cannot be said on which tokens "
-            "units fire."
+            "units fire, and what they write."
         )
     return {
         "notes": notes,
@@ -111,8 +115,7 @@ def unit_data(
         "probes": len(kept),
         "drawn": drawn,
         "margins_at": margins_at,
-        "vocabulary": vocabulary,
-        "probe": places,
+        **refers_to,
         "layers": layers,
     }
 
@@ -208,24 +211,40 @@ def _add_contexts(
     shown: list[np.ndarray],
     layers: list[dict[str, Any]],
     on_read: Callable[[int, int], None] | None,
-) -> tuple[list[str], list[int]]:
-    """Add ``tokens`` and ``contexts`` to the layers; return ``vocabulary`` and ``probe``."""
-    probe = run.probe_tokens
-    of_layers = unit_contexts(run.params(step), probe, run.config, shown, on_read=on_read)
-    vocabulary, places = np.unique(probe[:, :-1], return_inverse=True)
-    T = probe.shape[1] - 1
-    for layer, contexts in zip(layers, of_layers, strict=True):
-        layer["tokens"], layer["contexts"] = _flat(contexts, vocabulary, T)
-    texts = [printable(run.tokenizer.decode([i])) or f"[token {i}]" for i in vocabulary.tolist()]
-    return texts, places.ravel().tolist()
+) -> dict[str, Any]:
+    """Add what units fire on and write to the layers; return what these refer to.
+
+    One pass over the probe does for the strongest contexts and for the patterns of firing, which
+    are held as bits.
+    """
+    params, probe = run.params(step), run.probe_tokens
+    text = read_text(probe)
+    bits: list[list[np.ndarray]] = [[] for _ in shown]  # of each part read, (n, U/8)
+    of_layers = unit_contexts(
+        params, probe, run.config, shown, on_read=on_read,
+        on_firing=lambda l, on: bits[l].append(np.packbits(on, axis=1)),
+    )  # fmt: skip
+    found = []
+    for l, units in enumerate(shown):
+        packed, bits[l] = np.concatenate(bits[l]), []
+        on = np.unpackbits(packed, axis=1, count=len(units)).view(bool)
+        found.append(specific(params, l, units, on, text))
+
+    ids = np.unique(np.concatenate([probe[:, :-1].ravel(), *(x.tokens_written for x in found)]))
+    for layer, of_layer, contexts in zip(layers, found, of_layers, strict=True):
+        layer["tokens"], layer["contexts"] = _flat(contexts, ids, text.sequence_length)
+        layer |= as_plain(of_layer, np.array(layer["tokens_on"]), text, ids)
+    texts = [printable(run.tokenizer.decode([i])) or f"[token {i}]" for i in ids.tolist()]
+    places = np.searchsorted(ids, probe[:, :-1]).ravel().tolist()
+    return {"vocabulary": texts, "probe": places, "specificity": legend(text)}
 
 
-def _flat(contexts: Contexts, vocabulary: np.ndarray, T: int) -> tuple[list, list]:
+def _flat(contexts: Contexts, ids: np.ndarray, T: int) -> tuple[list, list]:
     """For each unit, its tokens as index, firings, ...; its contexts as place, activation, ..."""
-    indices = np.searchsorted(vocabulary, contexts.tokens)
-    n_tokens = (contexts.tokens >= 0).sum(axis=1)
-    pairs = np.stack([indices, contexts.firings], axis=-1).reshape(len(n_tokens), -1).tolist()
-    tokens = [pair[: 2 * n] for pair, n in zip(pairs, n_tokens, strict=True)]
+    n_tokens = (contexts.tokens[:, :_MOST_FREQUENT] >= 0).sum(axis=1)
+    pairs = np.stack([np.searchsorted(ids, contexts.tokens), contexts.firings], axis=-1)
+    flat = pairs.reshape(len(pairs), -1).tolist()
+    tokens = [pair[: 2 * n] for pair, n in zip(flat, n_tokens, strict=True)]
 
     places = (contexts.sequences * T + contexts.positions).tolist()
     n_contexts = (contexts.sequences >= 0).sum(axis=1)

@@ -13,6 +13,7 @@ from minirelu.errors import UserError
 from minirelu.model.activation_functions import Off, is_on
 from minirelu.model.activations import mlp_names
 from minirelu.model.transformer import check_tokens, forward
+from minirelu.threads import own_threads
 
 _AT_ONCE_BYTES = 1 << 28  # of activations and logits held at a time
 _COUNT_BYTES = 1 << 29  # of (token, unit) counts held at a time
@@ -38,6 +39,7 @@ def unit_contexts(
     units: Sequence[np.ndarray] | None = None,
     k: int = 5,
     on_read: Callable[[int, int], None] | None = None,
+    on_firing: Callable[[int, np.ndarray], None] | None = None,
 ) -> list[Contexts]:
     """Find the tokens on which units fire most often, and the contexts of their largest values.
 
@@ -62,6 +64,8 @@ def unit_contexts(
         tokens and contexts of each unit; 1 or more.
     on_read : callable, optional
         called with the number of sequences just read and of all that will be.
+    on_firing : callable, optional
+        called with a layer and where its units are on, (n, U) bool, at the n tokens just read.
 
     Returns
     -------
@@ -96,12 +100,15 @@ def unit_contexts(
         at_once = _sequences_at_once(config, tokens.shape[1], layers, params)
         for first in range(0, len(tokens), at_once):
             part = slice(first, first + at_once)
-            _, acts = forward(params, tokens[part], config, keep=names)
+            with own_threads():  # many small products are quicker without BLAS's own
+                _, acts = forward(params, tokens[part], config, keep=names)
             for watch, name, l in zip(watches, names, layers, strict=True):
                 post = acts.pop(name)  # freed once it has been read
                 if len(units[l]) < post.shape[-1]:
                     post = post[..., units[l]]
-                watch.update(post, index[part])
+                on = watch.update(post, index[part])
+                if on_firing:
+                    on_firing(l, on)
             if on_read:
                 on_read(len(tokens[part]), len(groups) * len(tokens))
         contexts += [watch.result() for watch in watches]
@@ -144,8 +151,11 @@ class _Watch:
         self.sequences = np.full((k, U), -1)
         self.positions = np.full((k, U), -1)
 
-    def update(self, post: np.ndarray, index: np.ndarray) -> None:
-        """Read ``post`` (B, T, U) of sequences whose tokens are ``vocabulary[index]``, (B, T)."""
+    def update(self, post: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Read ``post`` (B, T, U) of sequences whose tokens are ``vocabulary[index]``, (B, T).
+
+        Returns where units are on, (B*T, U).
+        """
         B, T, U = post.shape
         on = is_on(post, self.off)
         # Row v of ``reads`` is 1 where token v is read: its product with ``on`` counts, for every
@@ -162,6 +172,7 @@ class _Watch:
         sequence = np.broadcast_to(self.read + np.arange(B)[:, None], (B, U))
         self.read += B
         self._keep_largest(value, np.where(value > 0, sequence, -1), np.where(value > 0, best, -1))
+        return on.reshape(n, U)
 
     def _keep_largest(self, value: np.ndarray, sequence: np.ndarray, position: np.ndarray) -> None:
         """Of the contexts so far and these, (B, U) each, keep the k largest of every unit."""

@@ -124,8 +124,8 @@ def test_search_finds_a_unit_by_number_and_by_token(browser, page, finished_run)
     text = " GARDEN"  # case does not count
     expected = {
         j
-        for j, tokens in enumerate(layer["tokens"])
-        if any(text.lower() in data["vocabulary"][i].lower() for i in tokens[::2])
+        for j, (special, most) in enumerate(zip(layer["special"], layer["tokens"], strict=True))
+        if any(text.lower() in data["vocabulary"][i].lower() for i in special[::2] + most[::2])
     }
     assert 0 < len(expected) < 25
     layers = css(browser, "#units-layer")[0]
@@ -136,6 +136,67 @@ def test_search_finds_a_unit_by_number_and_by_token(browser, page, finished_run)
     search.clear()
     search.send_keys("·garden")  # as the page writes it
     assert set(units_listed(browser)) == expected
+    check_console(browser)
+
+
+def test_a_choice_of_kind_leaves_the_units_of_that_kind(browser, page, finished_run):
+    from minirelu.report.units import unit_data
+
+    data = unit_data(finished_run)
+    names = [*data["specificity"]["kinds"], "none of these"]
+    n = len(names) - 1
+    show(browser, page)
+    kinds = css(browser, "#units-kind")[0]
+    seen = set()
+    for l, layer in enumerate(data["layers"]):
+        css(browser, "#units-layer")[0].send_keys(f"layer {l}")
+        for at, name in enumerate(names):
+            units = [
+                j
+                for j, bits in enumerate(layer["kinds"])
+                if (bits >> at & 1 if at < 6 else not bits)
+            ]
+            (option,) = [o for o in css(browser, "#units-kind option") if o.text.startswith(name)]
+            assert option.text == f"{name} ({len(units)})"
+            option.click()
+            listed = units_listed(browser)
+            assert len(listed) == min(25, len(units)) and set(listed) <= set(units)
+            badges = css(browser, "#units-table .unit td.tokens .kind")
+            assert (name in {b.text for b in badges}) == (at < n and len(units) > 0)
+            seen |= {name} if units else set()
+    assert len(seen) > 1, "all units of the run are of one kind"
+    kinds.send_keys("all")
+    assert len(units_listed(browser)) == 25
+    check_console(browser)
+
+
+def test_a_unit_tells_what_it_fires_on_and_writes(browser, page, finished_run):
+    from minirelu.report.units import unit_data
+
+    data = unit_data(finished_run)
+    layer, words = data["layers"][0], data["vocabulary"]
+    unit = next(j for j in range(32) if len(layer["special"][j]) > 2)
+    show(browser, page)
+    css(browser, "#units-search")[0].send_keys(str(unit))
+    browser.execute_script("arguments[0].click()", css(browser, "#units-table .unit button")[0])
+    (detail,) = [d for d in css(browser, "#units-table .detail") if d.is_displayed()]
+    special, _, tells = detail.find_elements("css selector", "table.firings")
+    token, k = layer["special"][unit][:2]
+    n = data["probe"].count(token)
+    row = special.find_elements("css selector", "tbody td")
+    assert row[1].text == f"{k} of {n}"
+    assert float(row[3].text.split()[0]) == pytest.approx(
+        k / n / (layer["tokens_on"][unit] / 256), abs=0.051
+    )
+    shown = [cell.text for cell in tells.find_elements("css selector", "td:nth-child(2)")]
+    assert shown == [f"{x / 1000:.3f}" for x in layer["information"][unit]]
+    shown = [cell.text for cell in tells.find_elements("css selector", "td:nth-child(3)")]
+    assert shown == [f"{x / 1000:.3f}" for x in layer["shuffled"][unit]]
+    for word, name in (("Raises", "raised"), ("Lowers", "lowered")):
+        (told,) = [p for p in detail.find_elements("css selector", "p") if p.text.startswith(word)]
+        tokens = [token.text for token in told.find_elements("css selector", "code")]
+        visible = [words[i].replace(" ", "·").replace("\n", "↵") for i in layer[name][unit]]
+        assert tokens == visible
     check_console(browser)
 
 
