@@ -52,7 +52,7 @@ def capacity(
     page: str | None,
     threads: int | None,
 ) -> None:
-    """Say how many hidden units each layer of a run needs, and advise on the next one.
+    """Say how many hidden units each layer needs, and advise.
 
     Needed: the fewest units of a layer, the others left alone, with which the held-out loss stays
     within 0, 0.1 and 1 percent. Advised: what each layer keeps when units are removed from all

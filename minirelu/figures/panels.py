@@ -92,7 +92,7 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
         ``high``.
     y : dict
         ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
-        numbers on the axis, as the label says), ``low``, ``high``.
+        numbers on the axis, as the label says), ``low``, ``high``, ``cut`` (lines go beyond these).
     title : str
     layer : (l, L), optional
         of a panel that shows one layer only, as its title says.
@@ -137,7 +137,7 @@ def draw_panels(data: Data) -> Figure:
     grid = list(figure.subplots(rows, columns, squeeze=False, sharey=alike).flat)
     for axes, what in zip(grid, panels, strict=False):
         for each in what["lines"]:
-            _draw_line(axes, each)
+            _draw_line(axes, each, cut=what["y"].get("cut", False))
     for i, (axes, what) in enumerate(zip(grid, panels, strict=False)):
         _y_axis(axes, what["y"])
         below = panels[i + columns]["x"] if i + columns < len(panels) else None
@@ -170,12 +170,12 @@ def _wrapped(notes: list[str]) -> str:
     return "\n".join(textwrap.wrap(" ".join(notes), 100))
 
 
-def _draw_line(axes: Axes, each: Data) -> None:
+def _draw_line(axes: Axes, each: Data, cut: bool) -> None:
     look = dict(LOOKS[each["look"]])
     is_histogram = "drawstyle" in look
     look["color"] = color = color_of(each["look"], each["layer"])
     y = _numbers(each["y"])
-    axes.plot(each["x"], y, clip_on="marker" not in look, **look)
+    axes.plot(each["x"], y, clip_on=cut or "marker" not in look, **look)
     if look.get("linestyle") == "none":
         bars = {"color": color, "linewidth": 1.2, "alpha": look.get("alpha", 0.7)}
         if each["low"]:

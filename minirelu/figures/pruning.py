@@ -54,7 +54,7 @@ def prune(content: Content) -> Data:
     L = content["settings"]["model"]["n_layers"]
     x = {"label": "share of units removed", "scale": "linear",
          "ticks": [[s, f"{100 * s:g} %"] for s in (0, 0.25, 0.5, 0.75, 1)]}  # fmt: skip
-    rise = {"label": "rise in loss", "percent": True, "low": -0.005, "high": MOST_RISE}
+    rise = {"label": "rise in loss", "percent": True, "low": -0.005, "high": MOST_RISE, "cut": True}
 
     def by_criterion(scope: str | int, title: str) -> Data:
         lines = []
@@ -82,7 +82,13 @@ def prune(content: Content) -> Data:
         for by in criteria:
             y, limits = _curves(content, by, "global", "accuracy")
             lines.append(line(shares, y, None, LOOK[by], by, limits))
-        fall = {"label": "change in accuracy", "percent": True, "low": -0.1, "high": 0.01}
+        fall = {
+            "label": "change in accuracy, points",
+            "percent": True,
+            "low": -0.1,
+            "high": 0.01,
+            "cut": True,
+        }
         panels.append(panel(lines, x, fall, "next-token accuracy, all together"))
     n = len(content["surveys"])
     notes = [

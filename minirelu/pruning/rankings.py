@@ -14,6 +14,7 @@ from minirelu.compute import Workspace, loss_and_grads
 from minirelu.config import ModelConfig
 from minirelu.errors import UserError, nearest, one_line
 from minirelu.model.parameters import Parameters
+from minirelu.model.unit_activity import PER_ONE
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measure import measure
 
@@ -50,7 +51,8 @@ class Criterion:
 
 
 def _contribution(e: Evidence, l: int) -> np.ndarray:
-    return e.counts.total[l] * np.linalg.norm(e.W_out(l), axis=1)
+    mean = e.counts.total[l] / PER_ONE / e.counts.n_tokens
+    return mean * np.linalg.norm(e.W_out(l), axis=1)
 
 
 def _second_order(e: Evidence, l: int) -> np.ndarray:
