@@ -195,14 +195,13 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
             rows.append([str(l), *cells])
         _table(rows)
 
-    if len(group.runs) > 1:
-        _paragraph(f"Means over {len(group.runs)} seeds, +- half of their 95 % interval.")
+    over = f"Means over {len(group.runs)} seeds, +- half of their 95 % interval. "
     _paragraph(
-        f"Kinds of units, in % of the layer. Silent: never on in these {tokens:,} tokens; steady: "
-        "on at more than 95 %. Detect token (2-gram, 3-gram): 1 to 5 of them explain 95 % of the "
-        "firings, and it fires at 95 % of the occurrences of each. Few tokens: 5 or fewer explain "
-        "95 %, whatever it misses. Positional: more than 0.05 nats of information with the "
-        "position."
+        f"{over * (len(group.runs) > 1)}Kinds of units, in % of the layer. Silent: never on in "
+        f"these {tokens:,} tokens; steady: on at more than 95 %. Detect token (2-gram, 3-gram): 1 "
+        "to 5 of them explain 95 % of the firings, and it fires at 95 % of the occurrences of "
+        "each. Few tokens: 5 or fewer explain 95 %, whatever it misses. Positional: more than "
+        "0.05 nats of information with the position."
     )
     table(KIND)
     if sentence := what_on_means(config):
@@ -213,8 +212,8 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         nulls.append(f"{max(known):.3f}" if known else "-")
     _paragraph(
         "Information of firing with the token read, the ones before and after, and the position: "
-        "median over units that are on, in nats, and the share of them above the null. The null's "
-        f"medians, of the layer with the largest: {', '.join(nulls)}."
+        "median over units that are on, in nats, and the share of them above the null, in %. The "
+        f"null's medians, of the layer with the largest: {', '.join(nulls)}."
     )
     table(TELLS)
     text = last["text"]
@@ -222,8 +221,9 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "Effective tokens: how many a unit fires on, were all alike; median. The text itself has "
         f"{text['effective_tokens']:,.0f}, of {text['distinct_tokens']:,} that occur. Token/seq., "
         "seq./batch: units on at a token over those on in a sequence, and these over those on in a "
-        f"batch of {last['batch_tokens']:,} tokens. Write back, remove: detectors whose own token "
-        "is among the 1 % of the vocabulary that they raise, or lower, most (by chance 1 % each)."
+        f"batch of {last['batch_tokens']:,} tokens; used in a batch: in % of the layer. Detectors: "
+        "of tokens; write back, remove: those whose own token is among the 1 % of the vocabulary "
+        "that they raise, or lower, most (by chance 1 % each)."
     )
     table(USES)
     _print_ends(numbers, config.n_layers)
@@ -283,7 +283,8 @@ def _cell(estimate: dict[str, float | None], text: Any) -> str:
     mean, low = estimate["mean"], estimate["low"]
     if mean is None:
         return "-"
-    return text(mean) if low is None else f"{text(mean)} +- {text(mean - low).removesuffix(' %')}"
+    texts = [text(mean)] + ([] if low is None else [text(mean - low)])
+    return " +- ".join(each.removesuffix(" %") for each in texts)  # the text says that it is %
 
 
 def _paragraph(text: str) -> None:

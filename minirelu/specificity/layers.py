@@ -39,13 +39,15 @@ class Number(NamedTuple):
         """Return a value as tables show it.
 
         >>> NUMBERS["silent"].text(0.5), NUMBERS["information_token"].text(0.25)
-        ('50.0 %', '0.250')
+        ('50.00 %', '0.250')
         """
         if math.isnan(value):
             return "-"
         if self.unit == SHARE:
-            return f"{100 * value:.1f} %"
-        return f"{value:,.{ {TOKENS: 1, UNITS: 0}.get(self.unit, 3) }f}"
+            return f"{100 * value:.2f} %"
+        if self.unit in (TOKENS, UNITS):
+            return f"{value:,.1f}".removesuffix(".0")
+        return f"{value:.3f}"
 
 
 NUMBERS: dict[str, Number] = {
@@ -72,8 +74,9 @@ NUMBERS: dict[str, Number] = {
         Number("sequence_in_batch", "seq./batch", RATIO, USES),
         Number("used_per_batch", "used, batch", SHARE, USES),
         Number("used_units", "units used", UNITS, USES),
-        Number("writes_back", "write back", SHARE, USES),
-        Number("removes", "remove", SHARE, USES),
+        Number("detectors", "detectors", UNITS, USES),
+        Number("writes_back", "write back", UNITS, USES),
+        Number("removes", "remove", UNITS, USES),
     )
 }
 
@@ -83,8 +86,9 @@ def layer_numbers(
 ) -> dict[str, float]:
     """Sum a layer up, by the names in :data:`NUMBERS`; NaN where there is nothing to tell.
 
-    Medians, and shares above the null, are over the units that are on at all; shares that write
-    back or remove are of the token detectors; other shares are of all units.
+    Medians, and shares above the null, are over the units that are on at all; other shares are of
+    all units. Of token detectors, and of those that write back or remove, it is the number: they
+    are too few for shares.
 
     Parameters
     ----------
@@ -113,7 +117,8 @@ def layer_numbers(
     numbers["used_units"] = float(used.sum())
     detectors = np.flatnonzero(which["token_detector"])
     back = writes_back(params, layer, detectors, found.triggers[detectors, 0, 2])
-    numbers["writes_back"], numbers["removes"] = _mean(back == 1), _mean(back == -1)
+    numbers["detectors"] = float(len(detectors))
+    numbers["writes_back"], numbers["removes"] = float((back == 1).sum()), float((back == -1).sum())
     return {name: numbers[name] for name in NUMBERS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -129,8 +130,9 @@ def _examples(run: Run, params: Any, layer: int, found: Responses) -> list[dict[
 
 def store(run: Run, measured: list[dict[str, Any]]) -> Path:
     """Write results to the run's folder; those of other steps stay, if they read as many tokens."""
-    file = run.folder / FILE
-    earlier = read_results(run) if file.is_file() else []
+    file, earlier = run.folder / FILE, []
+    with contextlib.suppress(UserError):  # nothing yet, or nothing that can be used
+        earlier = read_results(run)
     kept = {r["step"]: r for r in earlier if r["tokens"] == measured[0]["tokens"]}
     kept |= {result["step"]: result for result in measured}
     ordered = [kept[step] for step in sorted(kept)]
@@ -166,7 +168,7 @@ def read_results(run: Run) -> list[dict[str, Any]]:
         whole = False
     if not whole:
         again = command("specificity", run.folder)
-        raise UserError(f"{shown(file)} is damaged; remove it, and measure again: {again}")
+        raise UserError(f"{shown(file)} is damaged, or of another version; measure again: {again}")
     return results
 
 

@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_run(trained, tmp_path):
     assert [row["layer"] for row in rows] == ["0", "1"]
     for l, row in enumerate(rows):
         assert {n: float(row[n]) if row[n] else None for n in NUMBERS} == last["layers"][l]
-    assert f"{100 * last['layers'][1]['silent']:.1f} %" in result.stdout
+    assert f"{100 * last['layers'][1]['silent']:.2f}  " in result.stdout
     assert "first against last layer" in result.stdout.lower()
     assert "next      minirelu figure specificity" in result.stdout
 
@@ -171,8 +171,10 @@ def test_what_is_stored_is_checked(trained):
     whole["results"][0]["layers"][1].pop("positional")
     for damaged in (json.dumps(whole), '{"results": []}', "[]", '{"results": [3]}'):
         file.write_text(damaged, encoding="utf-8")
-        with pytest.raises(mr.UserError, match="is damaged; remove it"):
+        with pytest.raises(mr.UserError, match="is damaged, or of another version; measure again"):
             read_results(run)
     file.write_text("{", encoding="utf-8")
     with pytest.raises(mr.UserError, match="specificity.json"):
         read_results(run)
+    assert command("specificity", trained, "--tokens", 64).returncode == 0
+    assert [result["tokens"] for result in read_results(run)] == [64]
