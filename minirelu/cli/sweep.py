@@ -226,12 +226,10 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
     if runs:
         _say_table(planned, table(runs))
         say(f"table   {folder / 'sweep.csv'}, and with settings and versions sweep.json")
-    figure = {"d_mlp": "fig3", "n_layers": "fig4"}
-    names = [
-        figure[field]
-        for field, values in planned.vary.items()
-        if field in figure and all(isinstance(value, int) for value in values)
-    ]
+    figure = {"d_mlp": "fig3", "n_layers": "fig4", "d_model": "ladder", "act_fn": "ladder"}
+    if any(isinstance(value, tuple) for value in planned.vary.get("d_mlp", ())):
+        figure["d_mlp"] = "ladder"  # no axis has a place for several numbers
+    names = [figure[field] for field in planned.vary if field in figure]
     if failures:
         name, why = list(failures.items())[-1]
         raise UserError(

@@ -19,6 +19,10 @@ CAPTIONS: dict[str, str] = {
     "price": "Each point is the end of a training with that setting, from left to right. Above, "
     "what was paid: the loss, and beside it the share of units on at a token; below, how many "
     "units fell silent on the whole probe, and what a step took on the machine as it was then.",
+    "ladder": "Each point is the end of a training with that setting, each colour a layer. Where "
+    "layers part, the pattern across them begins; where the number of units used stops rising, "
+    "more width is not put to use. Firing tells of the token by as much as points lie above the "
+    "hollow ones.",
     "fig5": "As figure 2a, over the whole run and with even steps. Where a line flattens, the "
     "layer has settled; where it still falls, a longer run would be sparser (figure 5 of the "
     "paper).",

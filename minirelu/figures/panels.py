@@ -92,7 +92,8 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
         ``high``.
     y : dict
         ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
-        numbers on the axis, as the label says), ``low``, ``high``, ``cut`` (lines go beyond these).
+        numbers on the axis, as the label says), ``scale`` ("log"), ``low``, ``high``, ``cut``
+        (lines go beyond these).
     title : str
     layer : (l, L), optional
         of a panel that shows one layer only, as its title says.
@@ -197,6 +198,10 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 def _y_axis(axes: Axes, y: Data) -> None:
     axes.set_ylabel(y["label"])
+    if y.get("scale") == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda n, _: short(n))
+        axes.yaxis.set_minor_formatter("")
     if y.get("percent"):
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     elif y.get("factor"):

@@ -50,7 +50,7 @@ def price(runs: Sequence[Run]) -> Data:
     panels = [
         panel([of_all(lambda run: probes_of(run)[-1]["val_loss"])], x, loss, "validation loss"),
         panel(by_layer(_per_token), x, SHARE, "units on at a token"),
-        panel(by_layer(_silent), x, SHARE_TO_ALL, "units on at no token of the probe"),
+        panel(by_layer(silent_share), x, SHARE_TO_ALL, "units on at no token of the probe"),
         panel([of_all(_step_seconds)], x, seconds, "a step, median of the last quarter"),
     ]
     notes = [*check_comparable(runs, "val_loss"), *repeated(together)]
@@ -61,7 +61,8 @@ def _per_token(run: Run, l: int) -> float | None:
     return measured(probes_of(run)[-1], "per_token", run.config.n_layers)[l]
 
 
-def _silent(run: Run, l: int) -> float:
+def silent_share(run: Run, l: int) -> float:
+    """Share of a layer's units that were on at no token of the last probe."""
     return float(np.mean(run.counts(probes_of(run)[-1]["step"]).tokens_on[l] == 0))
 
 

@@ -84,7 +84,7 @@ def _last(group: Group, measure: str, l: int) -> list[float | None]:
 
 def _sweep(runs: Sequence[Run], field: str, figure: str) -> Sweep:
     """Check that runs make a sweep over one setting of the model, and put them in order."""
-    done = [run for run in runs if _is_finished(run)]
+    done = [run for run in runs if is_finished(run)]
     values = {getattr(run.config, field) for run in done}
     if len(values) < 2:
         in_common = f", all with {field} {values.pop()}" if values else ""
@@ -102,12 +102,13 @@ def _sweep(runs: Sequence[Run], field: str, figure: str) -> Sweep:
         )
     together = sorted(groups(done), key=lambda group: getattr(group.runs[0].config, field))
     notes = check_comparable(done, "per_batch") + repeated(together)
-    left_out = [name_of(run) for run in runs if not _is_finished(run)]
+    left_out = [name_of(run) for run in runs if not is_finished(run)]
     if left_out:
         notes.append(f"Left out, not finished: {', '.join(left_out)}.")
     return Sweep(together, [run for group in together for run in group.runs], notes)
 
 
-def _is_finished(run: Run) -> bool:
+def is_finished(run: Run) -> bool:
+    """Whether a run was probed at its last step."""
     probes = run.probes()
     return bool(probes) and probes[-1]["step"] == run.settings.train.steps
