@@ -197,9 +197,13 @@
     layer.triggers[i].forEach((gram, at) => {
       told.append(at ? "or " : "on ", ...listed(gram));
     });
-    const back = { 1: "It writes its trigger back: raises it more than 99 % of all tokens.",
-      "-1": "It removes its trigger: lowers it more than 99 % of all tokens." }[layer.back[i]];
-    return back ? [told, make("p", {}, back)] : [told];
+    if (!names.includes("token detector")) return [told];
+    const back = {
+      1: "It writes its trigger back: raises it more than 99 % of all tokens.",
+      0: "It neither writes its trigger back nor removes it.",
+      "-1": "It removes its trigger: lowers it more than 99 % of all tokens.",
+    };
+    return [told, make("p", {}, back[layer.back[i]])];
   }
 
   function life(layer, i) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from helpers import quick_settings
 
 import minirelu as mr
 from minirelu.report.page import write_report
+from minirelu.report.units import as_json
 from minirelu.runs.prepare import create_run
 from minirelu.text.tokenizer import Tokenizer
 
@@ -197,6 +199,34 @@ def test_a_unit_tells_what_it_fires_on_and_writes(browser, page, finished_run):
         tokens = [token.text for token in told.find_elements("css selector", "code")]
         visible = [words[i].replace(" ", "·").replace("\n", "↵") for i in layer[name][unit]]
         assert tokens == visible
+    check_console(browser)
+
+
+@pytest.mark.parametrize(
+    "back, words",
+    [(1, "It writes its trigger back"), (0, "It neither writes"), (-1, "It removes its trigger")],
+)
+def test_a_detector_says_what_it_detects_and_whether_it_writes_it(
+    browser, page, tmp_path, back, words
+):
+    start = '<script type="application/json" id="unit-data">'
+    before, _, rest = page.read_text(encoding="utf-8").partition(start)
+    data, _, after = rest.partition("</script>")
+    data = json.loads(data)
+    layer, names = data["layers"][0], data["specificity"]["kinds"]
+    unit = next(j for j in range(32) if layer["tokens"][j])
+    layer["kinds"][unit] = 1 << names.index("token detector")
+    layer["triggers"][unit], layer["back"][unit] = [[3], [5]], back
+    changed = tmp_path / "changed.html"
+    changed.write_text(before + start + as_json(data) + "</script>" + after, encoding="utf-8")
+    show(browser, changed)
+    css(browser, "#units-search")[0].send_keys(str(unit))
+    browser.execute_script("arguments[0].click()", css(browser, "#units-table .unit button")[0])
+    (detail,) = [d for d in css(browser, "#units-table .detail") if d.is_displayed()]
+    assert words in detail.text and "token detector on " in detail.text
+    (told,) = [p for p in detail.find_elements("css selector", "p:has(.kind)")]
+    shown = [token.text for token in told.find_elements("css selector", "code")]
+    assert shown == [data["vocabulary"][i].replace(" ", "·") for i in (3, 5)]
     check_console(browser)
 
 
