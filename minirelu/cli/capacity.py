@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minirelu.cli.found import about, print_table, write_found
+from minirelu.cli.found import PAGE_HELP, about, print_table, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, program
@@ -36,7 +36,7 @@ from minirelu.errors import UserError, command, program
 )
 @click.option("--json", "json_file", type=click.Path(), help="Also write all numbers to a file.")
 @click.option("--figure", type=click.Path(), help="Also draw them: a .png, and .svg beside it.")
-@click.option("--page", type=click.Path(), help="Also put table and figure into a page (.md).")
+@click.option("--page", type=click.Path(), help=PAGE_HELP)
 @threads_option
 def capacity(
     folder: str,
@@ -89,7 +89,7 @@ def capacity(
         say()
         write_found(
             content, figures.trial(content), table(rows[0], rows[1:]),
-            f"capacity --trial {Path(folder).name}", json_file, figure, page,
+            "capacity-trial", json_file, figure, page,
         )  # fmt: skip
         return
     with _bar(run.config.n_layers) as bar:
@@ -108,7 +108,7 @@ def capacity(
     say(f"\nadvice    {target}")
     text = f"{table(rows[0], rows[1:])}\n\n{table(saved[0], saved[1:])}"
     write_found(
-        content, figures.capacity(content), text, f"capacity {Path(folder).name}",
+        content, figures.capacity(content), text, "capacity",
         json_file, figure, page,
     )  # fmt: skip
     say(f"next      {program()} train --config {target}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from minirelu.cli.say import say
 
+PAGE_HELP = "Also put tables and figure into a page, between its marks: PAGE.md, or PAGE.md#PART."
+
 if TYPE_CHECKING:
     from minirelu.figures.panels import Data
     from minirelu.runs.run import Run
@@ -59,16 +61,18 @@ def write_found(
     data : dict, optional
         of the ``figure``, as ``minirelu.figures.panels`` draws it.
     text : str
-        Markdown, for the ``page``; the figure follows it there.
+        Markdown, for the ``page``; the figure, if there is one, follows it there.
     part : str
-        name of the part of the page.
+        name of the part of the page, unless the page says which, as in ``page.md#part``.
     """
     from minirelu.figures.pruning import save_drawn
     from minirelu.runs.files import explained, write_text
     from minirelu.runs.markdown import parts_around, replace_part
 
     if page:
-        parts_around(Path(page), part)  # raises before anything is written
+        name, _, given = page.partition("#")
+        file, part = Path(name), given or part
+        parts_around(file, part)  # raises before anything is written
     if json_file:
         with explained("writing the results"):
             write_text(Path(json_file), json.dumps(content, indent=1, allow_nan=False))
@@ -76,11 +80,10 @@ def write_found(
     if figure and data:
         picture = save_drawn(data, Path(figure).with_suffix(""))
         say(f"figure    {picture}")
-    if page and data:
-        file = Path(page)
-        target = file.with_suffix("") / part.replace(" ", "-")
-        picture = save_drawn(data, target)
-        picture.with_suffix(".svg").unlink(missing_ok=True)
-        shown = f"![{data['title']}]({file.stem}/{picture.name})"
-        replace_part(file, part, f"{text}\n\n{shown}")
-        say(f"page      {page}, part {part}")
+    if page:
+        if data:
+            picture = save_drawn(data, file.with_suffix("") / part)
+            picture.with_suffix(".svg").unlink(missing_ok=True)
+            text += f"\n\n![{data['title']}]({file.stem}/{picture.name})"
+        replace_part(file, part, text)
+        say(f"page      {file}, part {part}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.found import about, print_table, write_found
+from minirelu.cli.found import PAGE_HELP, about, print_table, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, shown
@@ -65,7 +65,7 @@ class Scope(click.ParamType):
 )
 @click.option("--json", "json_file", type=click.Path(), help="Also write all numbers to a file.")
 @click.option("--figure", type=click.Path(), help="Also draw them: a .png, and .svg beside it.")
-@click.option("--page", type=click.Path(), help="Also put table and figure into a page (.md).")
+@click.option("--page", type=click.Path(), help=PAGE_HELP)
 @threads_option
 def prune(
     folders: tuple[str, ...],
@@ -122,12 +122,11 @@ def prune(
         raise UserError("--corpus is for curves; a smaller run is measured on what it held out")
     if fine_tune is not None and fine_tune < 0:
         raise UserError(f"--fine-tune: {fine_tune} is not allowed; it must be 0 or more")
-    name = Path(folders[0]).name
     if curves:
         content = _survey(folders, by, scope, tokens, corpus, step)
         _print_survey(content)
         write_found(
-            content, figures.prune(content), _survey_text(content), f"prune {name}",
+            content, figures.prune(content), _survey_text(content), "prune",
             json_file, figure, page,
         )  # fmt: skip
         if content["runs"]:
@@ -145,13 +144,13 @@ def prune(
         say(f"\n{content['title']}; {len(content['runs'])} seeds, 95 % intervals")
         print_table(rows)
         write_found(
-            content, figures.trial(content), table(rows[0], rows[1:]), f"prune --trial {name}",
+            content, figures.trial(content), table(rows[0], rows[1:]), "prune-trial",
             json_file, figure, page,
         )  # fmt: skip
     elif out is not None:
-        if figure or page:
-            raise UserError("--figure and --page go with curves, or with --trial")
-        _smaller(folders, choice, step, out, fine_tune or 0, json_file)
+        if figure:
+            raise UserError("--figure goes with curves, or with --trial")
+        _smaller(folders, choice, step, out, fine_tune or 0, json_file, page)
 
 
 def _survey(
@@ -280,6 +279,7 @@ def _smaller(
     out: str,
     fine_tune: int,
     json_file: str | None,
+    page: str | None,
 ) -> None:
     """Write one smaller run, train it on, and say what it saves."""
     from minirelu.cli.train import stop_on_ctrl_c, train_with_progress
@@ -288,6 +288,7 @@ def _smaller(
     from minirelu.pruning.pruned_run import pruned_run
     from minirelu.pruning.speed import costs
     from minirelu.pruning.texts import held_out
+    from minirelu.runs.markdown import table
     from minirelu.runs.prepare import refuse_taken
     from minirelu.runs.run import Run
 
@@ -317,15 +318,17 @@ def _smaller(
         qualities[name] = quality(run.params(), text, run.config, compute)
     found = costs(parent, at, run)
     body = [[n, f"{q.loss:.4f}", f"{100 * q.accuracy:.2f} %"] for n, q in qualities.items()]
-    print_table([["", "loss", "accuracy"], *body])
-    print_table(tables.of_costs(found))
+    head, cost = ["", "loss", "accuracy"], tables.of_costs(found)
+    print_table([head, *body])
+    print_table(cost)
     content = {
         **about([run]), "by": choice.by, "scope": choice.scope, "tokens": text[:, 1:].size,
         "widths": left, "fine_tune": fine_tune, "costs": found,
         "quality": {name: q._asdict() for name, q in qualities.items()},
     }  # fmt: skip
     say()
-    write_found(content, None, "", "", json_file, None, None)
+    written = f"{table(head, body)}\n\n{table(cost[0], cost[1:])}"
+    write_found(content, None, written, "pruned", json_file, None, page)
     say(f"run       {out}")
     say(f"next      {command('sample', out)}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minirelu.cli.found import PAGE_HELP, print_table, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, shown
@@ -33,6 +34,7 @@ Results = dict[str, Any]  # of a run, as minirelu.specificity.measure returns th
 @click.option("--over-training", is_flag=True, help="All steps with weights, for the figure.")
 @click.option("--json", "json_file", type=click.Path(), help="Also write every number to a file.")
 @click.option("--csv", "csv_file", type=click.Path(), help="Also write a table, a row per layer.")
+@click.option("--page", type=click.Path(), help=PAGE_HELP)
 @threads_option
 def specificity(
     folders: tuple[str, ...],
@@ -41,6 +43,7 @@ def specificity(
     over_training: bool,
     json_file: str | None,
     csv_file: str | None,
+    page: str | None,
     threads: int | None,
 ) -> None:
     """Say what hidden units respond to, and what they write.
@@ -56,6 +59,7 @@ def specificity(
     """
     from tqdm import tqdm
 
+    from minirelu.figures import KINDS
     from minirelu.figures.runs import groups
     from minirelu.runs.files import explained, write_text
     from minirelu.specificity.measure import held_out, measure, store
@@ -86,7 +90,9 @@ def specificity(
     for group, numbers in zip(together, content["groups"], strict=True):
         _print(group, numbers, len(together) > 1)
     if len(together) > 1:
-        _print_ladder(content["groups"])
+        _paragraph(LADDER)
+        print_table(_ladder_rows(content["groups"]))
+        say()
     with explained("writing the results"):
         if json_file:
             write_text(Path(json_file), json.dumps(content, indent=1, allow_nan=False))
@@ -94,6 +100,10 @@ def specificity(
         if csv_file:
             write_text(Path(csv_file), as_csv(content))
             say(f"table     {csv_file}")
+    if page:
+        kind = KINDS["ladder" if len(together) > 1 else "specificity"]
+        drawn = kind.data(runs)
+        write_found(content, drawn, _markdown(content), "specificity", None, None, page)
     say(f"next      {command('figure specificity', folders[0])}")
 
 
@@ -174,7 +184,7 @@ def _plain(estimate: Estimate) -> dict[str, float | None]:
 
 def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
     from minirelu.sparsity.measures import what_on_means
-    from minirelu.specificity.layers import KIND, NUMBERS, TELLS, USES
+    from minirelu.specificity.layers import KIND, TELLS, USES
     from minirelu.specificity.variables import VARIABLES
 
     config, last = group.runs[0].config, numbers["runs"][0]["results"][-1]
@@ -187,15 +197,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
     loss = _cell(numbers["loss"], lambda x: f"{x:.3f}")
     say(f"loss      {loss} nats per token, on {tokens:,} tokens, {sequences:,} sequences")
 
-    def table(which: str) -> None:
-        shown_ = [number for number in NUMBERS.values() if number.table == which]
-        rows = [["layer", *(number.heading for number in shown_)]]
-        for l in range(config.n_layers):
-            cells = [_cell(numbers["layers"][n.name][l], n.text) for n in shown_]
-            rows.append([str(l), *cells])
-        _table(rows)
-
-    over = f"Means over {len(group.runs)} seeds, +- half of their 95 % interval. "
+    over = f"Means over {len(group.runs)} seeds, ± half of their 95 % interval. "
     _paragraph(
         f"{over * (len(group.runs) > 1)}Kinds of units, in % of the layer. Silent: never on in "
         f"these {tokens:,} tokens; steady: on at more than 95 %. Detect token (2-gram, 3-gram): 1 "
@@ -203,7 +205,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "each. Few tokens: 5 or fewer explain 95 %, whatever it misses. Positional: more than "
         "0.05 nats of information with the position."
     )
-    table(KIND)
+    print_table(_rows(numbers, KIND))
     if sentence := what_on_means(config):
         _paragraph(sentence)
     nulls = []
@@ -215,7 +217,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "median over units that are on, in nats, and the share of them above the null, in %. The "
         f"null's medians, of the layer with the largest: {', '.join(nulls)}."
     )
-    table(TELLS)
+    print_table(_rows(numbers, TELLS))
     text = last["text"]
     _paragraph(
         "Effective tokens: how many a unit fires on, were all alike; median. The text itself has "
@@ -225,8 +227,13 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "of tokens; write back, remove: those whose own token is among the 1 % of the vocabulary "
         "that they raise, or lower, most (by chance 1 % each)."
     )
-    table(USES)
-    _print_ends(numbers, config.n_layers)
+    print_table(_rows(numbers, USES))
+    if config.n_layers == 1:
+        _paragraph("One layer: there is no first and last one to compare.")
+    else:
+        _paragraph("First against last layer: the last one's number less the first one's.")
+        print_table(_ends_rows(numbers))
+        say()
     for l, examples in enumerate(last["detectors"]):
         for example in examples[:1]:
             on = " or ".join(repr(t) for t in example["triggers"])
@@ -235,18 +242,29 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
             say(f"          raises {raises}; lowers {lowers}")
 
 
-def _print_ends(numbers: dict[str, Any], n_layers: int) -> None:
+def _rows(numbers: dict[str, Any], which: str) -> list[list[str]]:
+    """One of the tables: a row for each layer."""
+    from minirelu.specificity.layers import NUMBERS
+
+    columns = [number for number in NUMBERS.values() if number.table == which]
+    n_layers = len(numbers["layers"][columns[0].name])
+    return [
+        ["layer", *(number.heading for number in columns)],
+        *(
+            [str(l), *(_cell(numbers["layers"][n.name][l], n.text) for n in columns)]
+            for l in range(n_layers)
+        ),
+    ]
+
+
+def _ends_rows(numbers: dict[str, Any]) -> list[list[str]]:
     """Last layer less first layer, as numbers with intervals."""
     from minirelu.specificity.layers import NUMBERS
 
-    if n_layers == 1:
-        _paragraph("One layer: there is no first and last one to compare.")
-        return
-    _paragraph("First against last layer: the last one's number less the first one's.")
     rows = [["", "first", "last", "difference", "95 % interval"]]
     for name, ends in numbers["last_minus_first"].items():
         number, layers = NUMBERS[name], numbers["layers"][name]
-        if not number.table:
+        if not number.table or ends is None:
             continue
         label = number.heading
         if name.startswith("above_null"):
@@ -257,25 +275,64 @@ def _print_ends(numbers: dict[str, Any], n_layers: int) -> None:
         if ends["low"] is not None:
             interval = f"{number.text(ends['low'])} to {number.text(ends['high'])}"
         rows.append([label, *map(number.text, [*means, difference]), interval])
-    _table(rows)
-    say()
+    return rows
 
 
-def _print_ladder(groups: list[dict[str, Any]]) -> None:
+LADDER = (
+    "Side by side: units used of all layers together; the other numbers are means of the layers. "
+    "Last - first: how much more of its units the last layer uses in a batch than the first, "
+    "in points of percent."
+)
+
+
+def _ladder_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
     """The groups side by side; of layers, sums and means."""
-    _paragraph("Side by side: units used of all layers together; shares, the mean of the layers.")
-    rows = [["", "seeds", "loss", "units used", "used, batch", "silent"]]
+    from minirelu.specificity.layers import NUMBERS
+
+    columns = {
+        "used_per_batch": "used in a batch",
+        "silent": "silent",
+        "information_token": "information with token",
+        "effective_tokens": "effective tokens",
+        "few_tokens": "few tokens",
+    }
+    rows = [["", "seeds", "loss", "units used", *columns.values(), "last - first"]]
     for group in groups:
         layers = group["layers"]
         row = [group["name"], str(len(group["runs"]))]
         row.append(_cell(group["loss"], lambda x: f"{x:.3f}"))
         row.append(f"{sum(e['mean'] for e in layers['used_units']):,.0f}")
-        for name in ("used_per_batch", "silent"):
-            share = sum(e["mean"] for e in layers[name]) / len(layers[name])
-            row.append(f"{100 * share:.1f} %")
+        for name in columns:
+            known = [e["mean"] for e in layers[name] if e["mean"] is not None]
+            row.append(NUMBERS[name].text(sum(known) / len(known) if known else math.nan))
+        ends = group["last_minus_first"]["used_per_batch"]
+        row.append("-" if ends is None else _cell(ends, NUMBERS["used_per_batch"].text))
         rows.append(row)
-    _table(rows)
-    say()
+    return rows
+
+
+def _markdown(content: dict[str, Any]) -> str:
+    """The tables for a page: of one group all, of several those side by side."""
+    from minirelu.runs.markdown import table
+    from minirelu.specificity.layers import KIND, TELLS, USES
+
+    if len(content["groups"]) > 1:
+        head, *body = _ladder_rows(content["groups"])
+        return f"{LADDER}\n\n{table(head, body)}"
+    (numbers,) = content["groups"]
+    tables = {
+        "Kinds of units, in % of the layer": _rows(numbers, KIND),
+        "Information with firing, in nats, and the share of units above the null, in %": _rows(
+            numbers, TELLS
+        ),
+        "Use": _rows(numbers, USES),
+        "Last layer against first": _ends_rows(numbers),
+    }
+    n, tokens = len(numbers["runs"]), numbers["runs"][0]["results"][-1]["tokens"]
+    over = f"Means over {n} seeds, ± half of their 95 % interval; on" if n > 1 else "On"
+    parts = [f"{over} {tokens:,} held-out tokens."]
+    parts += [f"{title}:\n\n{table(rows[0], rows[1:])}" for title, rows in tables.items()]
+    return "\n\n".join(parts)
 
 
 def _cell(estimate: dict[str, float | None], text: Any) -> str:
@@ -284,19 +341,11 @@ def _cell(estimate: dict[str, float | None], text: Any) -> str:
     if mean is None:
         return "-"
     texts = [text(mean)] + ([] if low is None else [text(mean - low)])
-    return " +- ".join(each.removesuffix(" %") for each in texts)  # the text says that it is %
+    return " ± ".join(each.removesuffix(" %") for each in texts)  # the text says that it is %
 
 
 def _paragraph(text: str) -> None:
-    say("\n" + textwrap.fill(text, 96) + "\n")
-
-
-def _table(rows: list[list[str]]) -> None:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = [f"{text:>{width}}" for text, width in zip(rest, widths[1:], strict=True)]
-        say("  ".join([f"{first:{widths[0]}}", *cells]))
+    say("\n" + textwrap.fill(text, 96))
 
 
 def as_csv(content: dict[str, Any]) -> str:

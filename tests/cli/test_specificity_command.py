@@ -95,9 +95,9 @@ def test_seeds_are_summed_up_with_their_interval(swept, tmp_path):
             assert [shown["mean"], shown["low"], shown["high"]] == [mean, low, high]
         loss = over_seeds([run["results"][0]["loss"] for run in group["runs"]])
         half = loss.value - loss.low
-        assert f"loss      {loss.value:.3f} +- {half:.3f} nats" in result.stdout
+        assert f"loss      {loss.value:.3f} ± {half:.3f} nats" in result.stdout
         number = group["layers"]["information_token"][0]
-        text = f"{number['mean']:.3f} +- {number['mean'] - number['low']:.3f}"
+        text = f"{number['mean']:.3f} ± {number['mean'] - number['low']:.3f}"
         assert text in result.stdout
     side_by_side = result.stdout.split("Side by side")[1]
     assert re.search(r"d_mlp 40 +2 ", side_by_side)

@@ -144,12 +144,11 @@ def test_curves_by_command_over_seeds(parent, text_file, tmp_path):
                     learning_rate=0.1, seed=1)  # fmt: skip
     assert mr.train(other)
     page = tmp_path / "page.md"
-    name = parent.folder.name
-    page.write_text(f"a\n<!-- prune {name}: begin -->\nold\n<!-- prune {name}: end -->\nz\n",
+    page.write_text("a\n<!-- prune-made: begin -->\nold\n<!-- prune-made: end -->\nz\n",
                     encoding="utf-8")  # fmt: skip
     done = command(
         "prune", parent.folder, other.folder, "--tokens", 256, "--json", "found.json",
-        "--figure", "found.png", "--page", page, cwd=tmp_path,
+        "--figure", "found.png", "--page", f"{page}#prune-made", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
@@ -164,7 +163,7 @@ def test_curves_by_command_over_seeds(parent, text_file, tmp_path):
     assert (tmp_path / "found.png").is_file() and (tmp_path / "found.svg").is_file()
     text = page.read_text(encoding="utf-8")
     assert "| first_order |" in text and "\nold\n" not in text and text.endswith("z\n")
-    assert (tmp_path / "page" / f"prune-{name}.png").is_file()
+    assert (tmp_path / "page" / "prune-made.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_curves_by_command_over_seeds(parent, text_file, tmp_path):
         (["RUN", "--out", "x", "--within", -1], ["--within: -1 is not allowed"]),
         (["RUN", "--out", "x", "--share", 0.5, "--fine-tune", -1], ["--fine-tune: -1"]),
         (["RUN", "--out", "x", "--trial", "y", "--share", 0.5], ["give one"]),
-        (["RUN", "--out", "x", "--share", 0.5, "--page", "p.md"], ["--figure and --page"]),
+        (["RUN", "--out", "x", "--share", 0.5, "--figure", "p.png"], ["--figure goes with"]),
         (["RUN", "--out", "x", "--share", 0.5, "--corpus", "stdlib"], ["--corpus is for curves"]),
         (["RUN", "--out", "x", "--share", 0.5, "--step", 3], ["has no weights of step 3"]),
         (["RUN", "RUN", "--out", "x", "--share", 0.5], ["name one"]),
