@@ -215,7 +215,9 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
     _paragraph(
         "Information of firing with the token read, the ones before and after, and the position: "
         "median over units that are on, in nats, and the share of them above the null, in %. The "
-        f"null's medians, of the layer with the largest: {', '.join(nulls)}."
+        f"null's medians, of the layer with the largest: {', '.join(nulls)}. Told by token: the "
+        "first, in % of all there is to tell about a unit that fires as often (the entropy of its "
+        "firing); median."
     )
     print_table(_rows(numbers, TELLS))
     text = last["text"]

@@ -69,6 +69,7 @@ NUMBERS: dict[str, Number] = {
                 Number(f"null_{name}", f"null, {name}", NATS),
             )
         ),
+        Number("told_by_token", "told by token", SHARE, TELLS),
         Number("effective_tokens", "eff. tokens", TOKENS, USES),
         Number("token_in_sequence", "token/seq.", RATIO, USES),
         Number("sequence_in_batch", "seq./batch", RATIO, USES),
@@ -86,9 +87,9 @@ def layer_numbers(
 ) -> dict[str, float]:
     """Sum a layer up, by the names in :data:`NUMBERS`; NaN where there is nothing to tell.
 
-    Medians, and shares above the null, are over the units that are on at all; other shares are of
-    all units. Of token detectors, and of those that write back or remove, it is the number: they
-    are too few for shares.
+    Medians, and shares above the null, are over the units that are on at all (of what the token
+    tells, over those also off somewhere); other shares are of all units. Of token detectors, and
+    of those that write back or remove, it is the number: they are too few for shares.
 
     Parameters
     ----------
@@ -108,6 +109,9 @@ def layer_numbers(
         numbers[f"information_{name}"] = _median(tells)
         numbers[f"null_{name}"] = _median(null)
         numbers[f"above_null_{name}"] = _mean(tells > null_level(found, name, N))
+    entropy = binary_entropy(found.on / N)
+    some = entropy > 0
+    numbers["told_by_token"] = _median(found.information["token"][some] / entropy[some])
     numbers["effective_tokens"] = _median(found.effective_tokens[used])
     per_token, per_sequence = _mean(found.on / N), _mean(found.sequences_on / text.n_sequences)
     per_batch = _mean(found.batches_on / n_batches(text)[0])
@@ -120,6 +124,16 @@ def layer_numbers(
     numbers["detectors"] = float(len(detectors))
     numbers["writes_back"], numbers["removes"] = float((back == 1).sum()), float((back == -1).sum())
     return {name: numbers[name] for name in NUMBERS}
+
+
+def binary_entropy(f: np.ndarray) -> np.ndarray:
+    """Entropy of being on at a share f of the tokens, in nats: all there is to be told.
+
+    >>> binary_entropy(np.array([0.0, 0.5, 1.0])).round(4)
+    array([0.    , 0.6931, 0.    ])
+    """
+    inside = np.clip(f, 1e-300, 1), np.clip(1 - f, 1e-300, 1)
+    return -f * np.log(inside[0]) - (1 - f) * np.log(inside[1])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -41,6 +41,8 @@ def test_numbers_are_those_of_planted_units():
     assert {name: got[name] for name in expected} == pytest.approx(expected)
     in_sequence = np.mean([unit.any(axis=1) for unit in units])
     assert got["token_in_sequence"] == pytest.approx(np.mean(units) / in_sequence)
+    # the token says all of the first two, nothing of the third; the fourth is always on
+    assert got["told_by_token"] == pytest.approx(1, abs=0.01)
     assert got["above_null_token"] >= 2 / 4 and got["above_null_position"] >= 1 / 4
     assert got["sequence_in_batch"] == pytest.approx(in_sequence / (4 / 6))
 
