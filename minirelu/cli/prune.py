@@ -209,7 +209,7 @@ class _Ready:
         from minirelu.cli.sparsity import read_text
         from minirelu.interop.model import open_model
         from minirelu.pruning.pruned_run import second_moment
-        from minirelu.pruning.texts import halves, held_out, trained_on
+        from minirelu.pruning.texts import halves, trained_on
 
         opened = open_model(folder, step)
         self.params, self.facts, self.run = opened.params, opened.facts, opened.run
@@ -219,7 +219,7 @@ class _Ready:
             self.compute, self.seed = train.compute, train.seed
             self.second_moment = second_moment(self.run, self.facts["step"])
         if corpus is None and self.run is not None:
-            self.texts = trained_on(self.run, tokens), held_out(self.run, tokens)
+            self.texts = trained_on(self.run, tokens), self.run.held_out(tokens)
             self.sha256 = self.run.corpus["sha256"]
         elif corpus is None:
             raise UserError(f"{shown(folder)} is an OPT folder and has no text; give --corpus")
@@ -287,7 +287,6 @@ def _smaller(
     from minirelu.pruning.curves import quality
     from minirelu.pruning.pruned_run import pruned_run
     from minirelu.pruning.speed import costs
-    from minirelu.pruning.texts import held_out
     from minirelu.runs.markdown import table
     from minirelu.runs.prepare import refuse_taken
     from minirelu.runs.run import Run
@@ -300,7 +299,7 @@ def _smaller(
     at = parent.steps[-1] if step is None else step
     stay = choice.keep(parent, choice.evidence(parent, at))
     run = pruned_run(parent, at, stay, out, fine_tune, choice.by)
-    compute, text = parent.settings.train.compute, held_out(parent, choice.tokens)
+    compute, text = parent.settings.train.compute, parent.held_out(choice.tokens)
     qualities = {"before": quality(params, text, parent.config, compute)}
     qualities["pruned"] = quality(run.params(at), text, run.config, compute)
     left = [int(k.sum()) for k in stay]

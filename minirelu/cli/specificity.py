@@ -62,7 +62,7 @@ def specificity(
     from minirelu.figures import KINDS
     from minirelu.figures.runs import groups
     from minirelu.runs.files import explained, write_text
-    from minirelu.specificity.measure import held_out, measure, store
+    from minirelu.specificity.measure import measure, store
 
     if tokens < 1:
         raise UserError(f"--tokens: {tokens} is not allowed; it must be 1 or more")
@@ -71,7 +71,7 @@ def specificity(
     use_threads(threads)
     runs = _open(folders)
     work = [(run, at) for run in runs for at in (run.steps if over_training else [_at(run, step)])]
-    sequences = {run.folder: len(held_out(run, tokens)) for run in runs}  # mistakes come first
+    sequences = {run.folder: len(run.held_out(tokens)) for run in runs}  # mistakes come first
     read = f"{len(work)} readings" if len(work) > 1 else "one reading"
     say(f"text      held out by each run: at most {tokens:,} tokens; {read} of it")
     measured: dict[Path, list[Results]] = {run.folder: [] for run in runs}

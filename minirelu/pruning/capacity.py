@@ -19,7 +19,7 @@ from minirelu.pruning.needs import units_needed
 from minirelu.pruning.rankings import Scores, keep_widths, scores
 from minirelu.pruning.smaller import smaller
 from minirelu.pruning.speed import step_seconds
-from minirelu.pruning.texts import held_out, next_batch
+from minirelu.pruning.texts import next_batch
 from minirelu.pruning.trial import DENSE_STEPS, Arm, arm
 from minirelu.runs.files import read_json, write_text
 from minirelu.runs.run import Run
@@ -161,7 +161,7 @@ def _advice(
     run: Run, of_layers: Scores, within: float, tokens: int,
     on_look: Callable[[], object] = lambda: None,
 ) -> tuple[int, ...]:  # fmt: skip
-    params, compute, text = run.params(), run.settings.train.compute, held_out(run, tokens)
+    params, compute, text = run.params(), run.settings.train.compute, run.held_out(tokens)
     base = quality(params, text, run.config, compute).loss
     needed = units_needed(params, of_layers, text, "global", base, within, compute, on_look)
     return advised_widths(needed, run.config.mlp_widths)
@@ -196,7 +196,7 @@ def capacity_of(
         ``limits`` (that layer alone), and ``advised``; ``loss`` and ``advised_loss`` (the run
         pruned to these widths); ``savings``; and ``toml``, the settings of a run with them.
     """
-    params, compute, text = run.params(), run.settings.train.compute, held_out(run, tokens)
+    params, compute, text = run.params(), run.settings.train.compute, run.held_out(tokens)
     of_layers = _ranked(run, by, tokens)
     counts, _ = measure(params, text, run.config, compute)
     seen = chao1(counts)

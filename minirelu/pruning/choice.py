@@ -11,7 +11,7 @@ from minirelu.pruning.curves import quality
 from minirelu.pruning.needs import units_needed
 from minirelu.pruning.pruned_run import second_moment
 from minirelu.pruning.rankings import Evidence, evidence, keep, keep_widths, scores
-from minirelu.pruning.texts import held_out, trained_on
+from minirelu.pruning.texts import trained_on
 from minirelu.runs.run import Run
 
 
@@ -52,7 +52,7 @@ class Choice:
         if self.share is not None:
             return keep(of_layers, self.share, self.scope, seed)
         assert self.within is not None
-        text = held_out(run, self.tokens)
+        text = run.held_out(self.tokens)
         base = quality(found.params, text, run.config, compute).loss
         widths = units_needed(found.params, of_layers, text, self.scope, base, self.within, compute)
         return keep_widths(of_layers, widths, seed)

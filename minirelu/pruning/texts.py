@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from minirelu.runs.run import Run
-from minirelu.text.batches import batch, make_probe, open_tokens
+from minirelu.text.batches import batch, make_probe
 
 
 def trained_on(run: Run, tokens: int) -> np.ndarray:
     """Sequences (S, T + 1) of the text that a run was trained on, evenly spread over it."""
     return make_probe(run.train_tokens, tokens, run.config.n_ctx)
-
-
-def held_out(run: Run, tokens: int) -> np.ndarray:
-    """Sequences (S, T + 1) of the text that a run held out, evenly spread over it."""
-    return make_probe(open_tokens(Path(run.folder, "tokens", "val.npy")), tokens, run.config.n_ctx)
 
 
 def next_batch(run: Run, step: int) -> np.ndarray:

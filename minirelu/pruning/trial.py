@@ -27,7 +27,7 @@ from minirelu.pruning.curves import quality
 from minirelu.pruning.pruned_run import pruned_run
 from minirelu.pruning.rankings import keep_widths, scores
 from minirelu.pruning.speed import step_seconds
-from minirelu.pruning.texts import held_out, next_batch
+from minirelu.pruning.texts import next_batch
 from minirelu.runs.checkpoint import MODEL, load_params, load_state
 from minirelu.runs.files import explained, read_json, write_text
 from minirelu.runs.run import Run
@@ -119,7 +119,7 @@ def results(arms: Mapping[str, Arm], folder: Path, tokens: int, base: str) -> li
         if any(not is_finished(folder, point) for point in of_arm.points):
             raise UserError(f"{shown(folder)}: {name} is not trained to its end")
         found = [
-            quality(run.params(), held_out(run, tokens), run.config, run.settings.train.compute)
+            quality(run.params(), run.held_out(tokens), run.config, run.settings.train.compute)
             for run in runs
             if run
         ]

@@ -18,7 +18,7 @@ from minirelu.runs.files import read_json
 from minirelu.runs.formats import check_metrics, read_counts
 from minirelu.sparsity.counts import UnitCounts
 from minirelu.sparsity.measures import Measure, probe_measures
-from minirelu.text.batches import make_second_probe, open_tokens
+from minirelu.text.batches import make_probe, make_second_probe, open_tokens
 from minirelu.text.tokenizer import Tokenizer
 
 BASELINES = ("uniform", "unigram", "bigram")
@@ -157,6 +157,27 @@ class Run:
                 f"{len(tokens)} tokens; give more text, or fewer --probe-tokens"
             )
         return sequences
+
+    def held_out(self, n_tokens: int) -> np.ndarray:
+        """Sequences of validation text, (S, n_ctx + 1), evenly spread over all there is.
+
+        Raises
+        ------
+        UserError
+            not one sequence.
+        """
+        tokens, T = open_tokens(self.folder / "tokens" / "val.npy"), self.config.n_ctx
+        if n_tokens < T:
+            raise UserError(
+                f"--tokens: {n_tokens} is not allowed; a sequence of {shown(self.folder)} is {T} "
+                "tokens"
+            )
+        if len(tokens) <= T:
+            raise UserError(
+                f"the text held out by {shown(self.folder)} is too short: {len(tokens)} tokens, "
+                f"and a sequence of this model needs {T + 1}"
+            )
+        return make_probe(tokens, n_tokens, T)
 
     @property
     def checkpoints(self) -> Path:

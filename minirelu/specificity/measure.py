@@ -21,31 +21,10 @@ from minirelu.specificity.layers import NUMBERS, layer_numbers
 from minirelu.specificity.responses import Responses, n_batches, responses
 from minirelu.specificity.variables import START, Text, read_text
 from minirelu.specificity.writes import writes
-from minirelu.text.batches import consecutive, open_tokens
 
 FILE = "specificity.json"
 _EXAMPLES = 3  # detectors of a layer that are told in full
 _SHOWN = 3  # tokens that they raise, and lower
-
-
-def held_out(run: Run, n_tokens: int) -> np.ndarray:
-    """Return the first tokens of the text that a run has held out, as sequences (S, T + 1).
-
-    Raises
-    ------
-    UserError
-        not one sequence.
-    """
-    T, tokens = run.config.n_ctx, open_tokens(run.folder / "tokens" / "val.npy")
-    sequences = consecutive(tokens, T, n_tokens)
-    if not len(sequences):
-        raise UserError(
-            f"--tokens: {n_tokens} is not allowed; a sequence of {shown(run.folder)} is {T} tokens"
-            if n_tokens < T
-            else f"the text held out by {shown(run.folder)} is too short: {len(tokens)} tokens, "
-            f"and a sequence of this model needs {T + 1}"
-        )
-    return sequences
 
 
 def measure(
@@ -73,7 +52,7 @@ def measure(
         :data:`~minirelu.specificity.layers.NUMBERS` for each) and ``detectors``: for each layer,
         those with most firings.
     """
-    sequences, params = held_out(run, n_tokens), run.params(step)
+    sequences, params = run.held_out(n_tokens), run.params(step)
     at = run.steps[-1] if step is None else step
     text = read_text(sequences)
     layers, detectors, loss = [], [], math.nan

@@ -17,7 +17,7 @@ from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measure import measure as count
 from minirelu.sparsity.measures import summary
 from minirelu.specificity.layers import NUMBERS
-from minirelu.specificity.measure import held_out, measure, read_results
+from minirelu.specificity.measure import measure, read_results
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_use_is_that_of_the_counts(trained):
     """What is also known from streaming counts is the same number."""
     run = mr.Run.open(trained)
     layers = measure(run, 10**9)["layers"]
-    counts, loss = count(run.params(), held_out(run, 10**9), run.config, compute="reference")
+    counts, loss = count(run.params(), run.held_out(10**9), run.config, compute="reference")
     expected = summary(counts)
     ours = {
         "token_in_sequence": "token_in_sequence",

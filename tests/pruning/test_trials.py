@@ -15,7 +15,7 @@ from minirelu.pruning import capacity as planning
 from minirelu.pruning import trial as trials
 from minirelu.pruning.capacity import advised_widths, capacity_of, with_widths
 from minirelu.pruning.curves import quality
-from minirelu.pruning.texts import held_out, trained_on
+from minirelu.pruning.texts import trained_on
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_trial_of_pruning_spends_the_budget_in_five_ways(parents, tmp_path, qu
         assert row["widths"] == arms["pruned"]["widths"] or whole
         for seed, loss in enumerate(row["loss"]):
             run = mr.Run.open(tmp_path / "trial" / f"{name},seed={seed}")
-            at_end = quality(run.params(), held_out(run, 256), run.config)
+            at_end = quality(run.params(), run.held_out(256), run.config)
             assert loss == pytest.approx(at_end.loss) and run.steps[-1] == row["steps"][seed]
             begins = run.parent["run"] if run.parent else None
             assert begins == (None if "scratch" in name else f"seed{seed}")
@@ -84,7 +84,7 @@ def test_a_trial_of_pruning_spends_the_budget_in_five_ways(parents, tmp_path, qu
 def test_capacity_counts_what_layers_use_and_need(parents):
     run = parents[0]
     found = capacity_of(run, 0.01, "contribution", 256)
-    text = held_out(run, 256)
+    text = run.held_out(256)
     _, acts = mr.forward(run.params(), text[:, :-1], run.config)
     base = quality(run.params(), text, run.config).loss
     for l, row in enumerate(found["layers"]):
