@@ -281,9 +281,9 @@ def _ends_rows(numbers: dict[str, Any]) -> list[list[str]]:
 
 
 LADDER = (
-    "Side by side: units used of all layers together; the other numbers are means of the layers. "
-    "Last - first: how much more of its units the last layer uses in a batch than the first, "
-    "in points of percent."
+    "Side by side: units used, and token detectors, of all layers together; the other numbers are "
+    "means of the layers. Last - first: how much more of its units the last layer uses in a batch "
+    "than the first, in points of percent."
 )
 
 
@@ -298,7 +298,8 @@ def _ladder_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
         "effective_tokens": "effective tokens",
         "few_tokens": "few tokens",
     }
-    rows = [["", "seeds", "loss", "units used", *columns.values(), "last - first"]]
+    head = ["", "seeds", "loss", "units used", *columns.values()]
+    rows = [[*head, "token detectors", "last - first"]]
     for group in groups:
         layers = group["layers"]
         row = [group["name"], str(len(group["runs"]))]
@@ -307,6 +308,7 @@ def _ladder_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
         for name in columns:
             known = [e["mean"] for e in layers[name] if e["mean"] is not None]
             row.append(NUMBERS[name].text(sum(known) / len(known) if known else math.nan))
+        row.append(f"{sum(e['mean'] for e in layers['detectors']):,.0f}")
         ends = group["last_minus_first"]["used_per_batch"]
         row.append("-" if ends is None else _cell(ends, NUMBERS["used_per_batch"].text))
         rows.append(row)

@@ -30,8 +30,9 @@ def parents(text_file, tmp_path_factory) -> list[mr.Run]:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Times are not measured: the small model is twice as fast, and widths weigh alike."""
-    monkeypatch.setattr(trials, "time_ratio", lambda large, small, run: (2.0, 2.0))
+    """Times are not measured: the small model is thrice as fast, later twice; units weigh alike."""
+    monkeypatch.setattr(trials, "time_ratio", lambda large, small, run: (3.0, 2.0))
+    monkeypatch.setattr(trials, "DENSE_STEPS", 4)
     monkeypatch.setattr(
         planning, "step_seconds", lambda models, *_: [float(p.flat.size) for p in models]
     )
@@ -47,7 +48,7 @@ def test_a_trial_of_pruning_spends_the_budget_in_five_ways(parents, tmp_path, qu
     assert list(arms) == ["unpruned", "pruned", "random", "scratch steps", "scratch time"]
     assert {name: row["steps"] for name, row in arms.items()} == {
         "unpruned": [15, 15], "pruned": [15, 15], "random": [15, 15],
-        "scratch steps": [15, 15], "scratch time": [27, 27],
+        "scratch steps": [15, 15], "scratch time": [4 * 3 + 8 * 2 + 3] * 2,
     }  # fmt: skip
     for name, row in arms.items():
         whole = name == "unpruned"
