@@ -46,6 +46,8 @@ def copy(tmp_path_factory) -> Path:
     kind, row = blocks("An intervention")
     insert("training/interventions.py", "INTERVENTIONS: dict", f"{kind}\n\n")
     insert("training/interventions.py", "}\n\n\ndef parse_interventions", row)
+    (row,) = blocks("A ranking of hidden units")
+    insert("pruning/rankings.py", "}\n\n\ndef evidence", row)
     figure, kind, caption = blocks("A figure")
     (package / "figures" / "silent.py").write_text(figure, encoding="utf-8")
     insert("figures/__init__.py", "KINDS: dict", "from minirelu.figures import silent\n\n")
@@ -72,12 +74,15 @@ assert 0 < float(abs(after - before).max()) and float(((after - before)**2).sum(
 assert len(run.probes()[-1]["always_on"]) == 2
 cli.main(["figure", "silent", "run"], standalone_mode=False)
 cli.main(["sparsity", "run", "--json", "run.json"], standalone_mode=False)
+pruning = ["--by", "magnitude", "--tokens", "64", "--figure", "pruned.png"]
+cli.main(["prune", "run", *pruning], standalone_mode=False)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy), "PYTHONIOENCODING": "utf-8"}, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^magnitude +[0-9]", done.stdout, re.M)
     assert "always_on" in (copy / "run.json").read_text(encoding="utf-8")
     assert (copy / "run" / "figures" / "silent.png").exists()
     assert "silent" in (copy / "run" / "report.html").read_text(encoding="utf-8")

@@ -60,7 +60,7 @@ def prune(content: Content) -> Data:
         lines = []
         for by in criteria:
             y, limits = _curves(content, by, scope, "loss")
-            lines.append(line(shares, y, None, LOOK[by], by, limits))
+            lines.append(line(shares, y, None, LOOK.get(by, "thin"), by, limits))
         return panel(lines, x, rise, title)
 
     panels = []
@@ -81,7 +81,7 @@ def prune(content: Content) -> Data:
         lines = []
         for by in criteria:
             y, limits = _curves(content, by, "global", "accuracy")
-            lines.append(line(shares, y, None, LOOK[by], by, limits))
+            lines.append(line(shares, y, None, LOOK.get(by, "thin"), by, limits))
         fall = {
             "label": "change in accuracy, points",
             "percent": True,
