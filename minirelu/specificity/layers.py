@@ -108,7 +108,7 @@ def layer_numbers(
         tells, null = found.information[name][used], found.null[name][used]
         numbers[f"information_{name}"] = _median(tells)
         numbers[f"null_{name}"] = _median(null)
-        numbers[f"above_null_{name}"] = _mean(tells > null_level(found, name, N))
+        numbers[f"above_null_{name}"] = _mean(tells > null_level(found, name, N)[used])
     entropy = binary_entropy(found.on / N)
     some = entropy > 0
     numbers["told_by_token"] = _median(found.information["token"][some] / entropy[some])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from minirelu.specificity.firings import Firings
 from minirelu.specificity.information import Cells, cells, effective_number, information
@@ -15,6 +16,7 @@ MOST_TRIGGERS = 5
 PERCENT = 95  # of firings explained, and of occurrences fired on
 POSITIONAL = 0.05  # nats
 BATCH_TOKENS = 8192
+_NEIGHBOURS = 50  # units of the nearest rates, on either side
 # In the order in which they are shown; a unit may be of several, or of none.
 KINDS = ("silent", "steady", "token_detector", "bigram_unit", "trigram_unit", "positional")
 
@@ -257,10 +259,15 @@ def varies(found: Responses, n_tokens: int) -> np.ndarray:
     return (found.on > 0) & (found.on < n_tokens)
 
 
-def null_level(found: Responses, name: str, n_tokens: int) -> float:
-    """99th percentile of a variable's null over these units: information counts above it.
+def null_level(found: Responses, name: str, n_tokens: int) -> np.ndarray:
+    """What chance alone reaches, (U,): information counts above it.
 
-    NaN where no unit varies.
+    Of each unit, the largest null of a variable among itself and the 50 units on either side that
+    fire about as often, since the null grows with the rate of firing; so that 1 in 100 is above it
+    by chance. NaN where a unit is never or always on.
     """
-    null = found.null[name][varies(found, n_tokens)]
-    return float(np.quantile(null, 0.99)) if len(null) else float("nan")
+    varying = np.flatnonzero(varies(found, n_tokens))
+    by_rate = varying[np.argsort(found.on[varying], kind="stable")]
+    levels = np.full(len(found.on), np.nan)
+    levels[by_rate] = maximum_filter1d(found.null[name][by_rate], 2 * _NEIGHBOURS + 1)
+    return levels

@@ -118,7 +118,7 @@ def test_shuffled_units_are_nothing(sequences):
         # the correction leaves little, and no more than the null has
         assert abs(found.information[name][v].mean()) < 1e-3
         assert abs(found.null[name][v].mean()) < 1e-3
-        above = (found.information[name][v] > null_level(found, name, S * T)).mean()
+        above = (found.information[name][v] > null_level(found, name, S * T)[v]).mean()
         assert above < 0.05, name
 
 
@@ -218,4 +218,20 @@ def test_exactly_95_percent_is_enough():
 def test_a_layer_of_no_units_has_no_responses(sequences):
     found = responses(firings_of(np.zeros((0, S * T), bool)), read_text(sequences), k=3)
     assert found.order.shape == (0,) and found.lift.shape == (0, 3)
-    assert math.isnan(null_level(found, "token", S * T))
+    assert null_level(found, "token", S * T).shape == (0,)
+
+
+def test_the_null_of_a_unit_is_that_of_units_that_fire_as_often():
+    """A rare detector tells less than units that are half on would by chance; it counts."""
+    rng = np.random.default_rng(0)
+    rich = rng.integers(0, 500, (32, 65))
+    rich[:10, 7] = 500
+    read = rich[:, :-1].ravel()
+    on = rng.random((301, read.size)) < np.where(np.arange(301) < 150, 0.5, 0.005)[:, None]
+    on[300] = read == 500
+    found = responses(firings_of(on), read_text(rich))
+    assert found.information["token"][300] < np.median(found.null["token"][:150])
+    above = found.information["token"] > null_level(found, "token", read.size)
+    assert above[300] and above[:300].mean() < 0.05
+    silent = responses(firings_of(np.zeros((1, read.size), bool)), read_text(rich))
+    assert np.isnan(null_level(silent, "token", read.size)).all()
