@@ -31,19 +31,20 @@ _IN_WORDS = {
 
 
 def open_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Open runs; a folder that is not a run itself stands for the runs in it (a sweep).
+    """Open runs, each once; a folder that is not a run stands for the runs in it (a sweep).
 
     Raises
     ------
     UserError
         neither a run, nor a folder of runs.
     """
-    runs = []
+    runs: dict[Path, Run] = {}  # one that is given twice is not another seed
     for folder in map(Path, folders):
         inside = sorted(file.parent for file in folder.glob("*/config.toml"))
         is_sweep = inside and not (folder / "config.toml").is_file()
-        runs += [Run.open(f) for f in (inside if is_sweep else [folder])]
-    return runs
+        for f in inside if is_sweep else [folder]:
+            runs.setdefault(f.resolve(), Run.open(f))
+    return list(runs.values())
 
 
 class NotComparable(UserError):

@@ -187,7 +187,7 @@ def test_curves_by_command_over_seeds(parent, text_file, tmp_path):
         (["RUN", "--out", "x", "--share", 0.5, "--corpus", "stdlib"], ["--corpus is for curves"]),
         (["RUN", "--out", "x", "--share", 0.5, "--step", 3], ["has no weights of step 3"]),
         (["RUN", "RUN", "--out", "x", "--share", 0.5], ["name one"]),
-        (["RUN", "RUN", "--tokens", 64], ["the same seed"]),
+        (["RUN", "COPY", "--tokens", 64], ["the same seed"]),
         (["RUN", "--trial", "y", "--share", 0.5, "--step", 4], ["leave it out"]),
         (["RUN", "--page", "p.md", "--tokens", 64, "--by", "random"], ["cannot read p.md"]),
         (["RUN", "--step", 4, "--by", "second_order", "--tokens", 64], ["second moment"]),
@@ -196,7 +196,10 @@ def test_curves_by_command_over_seeds(parent, text_file, tmp_path):
 )  # fmt: skip
 def test_mistakes_get_one_plain_line(parent, options, words, tmp_path):
     (tmp_path / "short.txt").write_text("the cat sees a dog in the garden .", encoding="utf-8")
-    given = [parent.folder if o == "RUN" else o for o in options]
+    copy = tmp_path / "copy"
+    if "COPY" in options:
+        shutil.copytree(parent.folder, copy)
+    given = [{"RUN": parent.folder, "COPY": copy}.get(o, o) for o in options]
     check_fails_plainly(command("prune", *given, cwd=tmp_path), *words)
     assert not (tmp_path / "x").exists()
 

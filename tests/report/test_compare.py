@@ -131,7 +131,7 @@ def test_mistakes_of_the_figure_command_are_named(finished_run, tmp_path):
         (("heatmpa", run), ["no figure 'heatmpa'", "did you mean 'heatmap'?"]),
         (("fig1",), ["fig1 takes one run, or several; 0 given"]),
         (("fig3", run), ["fig3 takes several runs"]),
-        (("fan", run, run), ["fan takes one run; 2 given"]),
+        (("fan", run, no_probes), ["fan takes one run; 2 given"]),
         (("fig1", no_probes), ["no probes yet", "train --resume"]),
         (("rarefaction", no_probes), ["no probes yet"]),
         (("fig1", run, "--out", "x.pdf"), ["written as .png and .svg"]),
