@@ -20,6 +20,7 @@ LOOK = {
     "silent": "run 1", "frequency": "run 4", "contribution": "run 3", "first_order": "run 0",
     "second_order": "run 2", "random": "behind",
 }  # fmt: skip
+SHADED = ("first_order", "random")  # shades of all could not be told apart
 MOST_RISE = 0.12  # of the loss, that panels show
 
 
@@ -60,6 +61,7 @@ def prune(content: Content) -> Data:
         lines = []
         for by in criteria:
             y, limits = _curves(content, by, scope, "loss")
+            limits = limits if by in SHADED else None
             lines.append(line(shares, y, None, LOOK.get(by, "thin"), by, limits))
         return panel(lines, x, rise, title)
 
@@ -81,6 +83,7 @@ def prune(content: Content) -> Data:
         lines = []
         for by in criteria:
             y, limits = _curves(content, by, "global", "accuracy")
+            limits = limits if by in SHADED else None
             lines.append(line(shares, y, None, LOOK.get(by, "thin"), by, limits))
         fall = {
             "label": "change in accuracy, points",
@@ -92,7 +95,9 @@ def prune(content: Content) -> Data:
         panels.append(panel(lines, x, fall, "next-token accuracy, all together"))
     n = len(content["surveys"])
     notes = [
-        f"Means of {n} seeds, with 95 % intervals." if n > 1 else "One seed.",
+        f"Means of {n} seeds; shades, of {' and '.join(SHADED)}, are 95 % intervals."
+        if n > 1
+        else "One seed.",
         f"Measured on {content['tokens']:,} held-out tokens; loss rises beyond "
         f"{100 * MOST_RISE:.0f} % are cut off.",
     ]
