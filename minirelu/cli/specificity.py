@@ -236,6 +236,10 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         _paragraph("First against last layer: the last one's number less the first one's.")
         print_table(_ends_rows(numbers))
         say()
+    if len(numbers["runs"][0]["results"]) > 1:
+        _paragraph("Over training:")
+        print_table(_steps_rows(numbers))
+        say()
     for l, examples in enumerate(last["detectors"]):
         for example in examples[:1]:
             on = " or ".join(repr(t) for t in example["triggers"])
@@ -315,6 +319,30 @@ def _ladder_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
+def _steps_rows(numbers: dict[str, Any]) -> list[list[str]]:
+    """Step by step, the first layer and the last: means over the seeds."""
+    from minirelu.specificity.layers import NUMBERS, of_seeds
+
+    columns = {
+        "silent": "silent, %",
+        "used_per_batch": "used in a batch, %",
+        "information_token": "information with token",
+        "told_by_token": "told by token, %",
+        "effective_tokens": "effective tokens",
+        "few_tokens": "few tokens, %",
+    }
+    rows = [["step", *(f"{text}: first / last" for text in columns.values())]]
+    of_runs = [run["results"] for run in numbers["runs"]]
+    for at in zip(*of_runs, strict=False):
+        cells = []
+        for name in columns:
+            ends = of_seeds([result["layers"] for result in at], name)
+            texts = [NUMBERS[name].text(e.value).removesuffix(" %") for e in (ends[0], ends[-1])]
+            cells.append(" / ".join(texts))
+        rows.append([str(at[0]["step"]), *cells])
+    return rows
+
+
 def _markdown(content: dict[str, Any]) -> str:
     """The tables for a page: of one group all, of several those side by side."""
     from minirelu.runs.markdown import table
@@ -324,6 +352,11 @@ def _markdown(content: dict[str, Any]) -> str:
         head, *body = _ladder_rows(content["groups"])
         return f"{LADDER}\n\n{table(head, body)}"
     (numbers,) = content["groups"]
+    n, tokens = len(numbers["runs"]), numbers["runs"][0]["results"][-1]["tokens"]
+    if len(numbers["runs"][0]["results"]) > 1:
+        head, *body = _steps_rows(numbers)
+        over = f"Means over {n} seeds, on" if n > 1 else "On"
+        return f"{over} {tokens:,} held-out tokens.\n\n{table(head, body)}"
     tables = {
         "Kinds of units, in % of the layer": _rows(numbers, KIND),
         "Information with firing, in nats, and the share of units above the null, in %": _rows(
@@ -332,7 +365,6 @@ def _markdown(content: dict[str, Any]) -> str:
         "Use": _rows(numbers, USES),
         "Last layer against first": _ends_rows(numbers),
     }
-    n, tokens = len(numbers["runs"]), numbers["runs"][0]["results"][-1]["tokens"]
     over = f"Means over {n} seeds, ± half of their 95 % interval; on" if n > 1 else "On"
     parts = [f"{over} {tokens:,} held-out tokens."]
     parts += [f"{title}:\n\n{table(rows[0], rows[1:])}" for title, rows in tables.items()]

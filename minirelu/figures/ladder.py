@@ -70,7 +70,7 @@ def ladder(runs: Sequence[Run]) -> Data:
         return None if share is None else share * run.config.mlp_widths[l]
 
     batch = f"used in a batch of {batch_tokens(done)} tokens"
-    units = {"label": "units", "scale": "log" if numbers else "linear"}
+    units: Data = {"label": "units"} | ({"scale": "log"} if setting == "d_mlp" else {"low": 0})
     loss = points(lambda run, _: probes_of(run)[-1]["val_loss"], 0, None)
     panels = [
         panel(loss, x, {"label": "nats per token"}, "validation loss"),

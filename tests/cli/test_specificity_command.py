@@ -13,6 +13,7 @@ from helpers import check_fails_plainly, command, new_run, quick_settings
 
 import minirelu as mr
 from minirelu.intervals import over_seeds
+from minirelu.runs.markdown import marks
 from minirelu.runs.prepare import create_run
 from minirelu.sparsity.measure import measure as count
 from minirelu.sparsity.measures import summary
@@ -126,6 +127,16 @@ def test_steps_over_training_are_kept(trained, tmp_path):
     assert [r["step"] for r in results] == run.steps
     assert results[1] == measure(run, 320, run.steps[1]) != results[0]
     assert "step 12, after" in result.stdout
+    for r in results:
+        ends = [f"{100 * r['layers'][l]['silent']:.2f}" for l in (0, -1)]
+        assert f"\n{r['step']} " in result.stdout and " / ".join(ends) in result.stdout
+    begin, end = marks("over-training")
+    (tmp_path / "p.md").write_text(f"{begin}\n{end}\n", encoding="utf-8")
+    page = ("--page", "p.md#over-training")
+    assert command(*arguments, "--over-training", *page, cwd=tmp_path).returncode == 0
+    text = (tmp_path / "p.md").read_text(encoding="utf-8")
+    assert all(f"\n| {r['step']} |" in text for r in results)
+    assert (tmp_path / "p" / "over-training.png").is_file()
     # another step of as much text joins them, one of another text takes their place
     assert command(*arguments, "--step", 4).returncode == 0
     assert read_results(run) == results
