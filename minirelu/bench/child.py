@@ -1,6 +1,6 @@
 """What must be measured in a process of its own: the first step, and the peak of memory.
 
-``python -m minirelu.bench.child first|ours|torch D_MLP`` prints one JSON object.
+``python -m minirelu.bench.child first|ours|torch D_MLP``, or ``run FOLDER``: prints JSON.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 
-def run_child(what: str, d_mlp: int, **environment: str) -> dict[str, Any]:
+def run_child(what: str, of: int | str, **environment: str) -> dict[str, Any]:
     """Run this file in a fresh process, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "minirelu.bench.child", what, str(d_mlp)],
+        [sys.executable, "-m", "minirelu.bench.child", what, str(of)],
         env={**os.environ, **environment}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
@@ -42,6 +42,14 @@ def peak_memory(d_mlp: int, peers: list[str]) -> dict[str, float] | None:
     return peaks
 
 
+def peak_of_run(folder: Path) -> float | None:
+    """Peak memory of a process that trains a run a few steps on, in bytes; None on Windows.
+
+    Nothing is written.
+    """
+    return None if os.name == "nt" else run_child("run", str(folder.resolve()))["peak"]
+
+
 def _peak_bytes() -> int:
     """Peak of this process; Linux's ``getrusage`` would count what its parent had before it."""
     if sys.platform == "linux":
@@ -52,6 +60,21 @@ def _peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def train_on(folder: str) -> None:
+    """Make three steps after a run's last one."""
+    from minirelu.compute import Workspace
+    from minirelu.runs.checkpoint import new_slots
+    from minirelu.runs.run import Run
+    from minirelu.training.state import State
+    from minirelu.training.trainer import train_step
+
+    run = Run.open(folder)
+    state, workspace = State(run.steps[-1], run.params(), new_slots(run.settings)), Workspace()
+    for _ in range(3):
+        train_step(run, state, workspace)
+    print(json.dumps({"peak": _peak_bytes()}))
 
 
 def main(what: str, d_mlp: int) -> None:
@@ -81,4 +104,7 @@ def main(what: str, d_mlp: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    if sys.argv[1] == "run":
+        train_on(sys.argv[2])
+    else:
+        main(sys.argv[1], int(sys.argv[2]))

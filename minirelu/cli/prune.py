@@ -282,6 +282,7 @@ def _smaller(
     page: str | None,
 ) -> None:
     """Write one smaller run, train it on, and say what it saves."""
+    from minirelu.bench.child import peak_of_run
     from minirelu.cli.train import stop_on_ctrl_c, train_with_progress
     from minirelu.pruning import tables
     from minirelu.pruning.curves import quality
@@ -316,6 +317,10 @@ def _smaller(
         name = f"{fine_tune} steps later"
         qualities[name] = quality(run.params(), text, run.config, compute)
     found = costs(parent, at, run)
+    peaks = [peak_of_run(each.folder) for each in (parent, run)]
+    if None not in peaks:
+        before, now = (float(peak or 0) / 1e6 for peak in peaks)
+        found.append({"what": "MB of memory to train, peak", "before": before, "now": now})
     body = [[n, f"{q.loss:.4f}", f"{100 * q.accuracy:.2f} %"] for n, q in qualities.items()]
     head, cost = ["", "loss", "accuracy"], tables.of_costs(found)
     print_table([head, *body])

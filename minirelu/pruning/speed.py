@@ -10,7 +10,7 @@ import numpy as np
 from minirelu import compute
 from minirelu.compute import Workspace, evaluate
 from minirelu.config import TrainConfig
-from minirelu.estimate import median_seconds, memory
+from minirelu.estimate import median_seconds
 from minirelu.model.parameters import Parameters
 from minirelu.pruning.texts import next_batch
 from minirelu.runs.checkpoint import MODEL, checkpoint_folder
@@ -62,7 +62,7 @@ def costs(parent: Run, step: int, pruned: Run) -> list[dict[str, Any]]:
     -------
     list of dict
         ``what``, ``before``, ``now``: seconds of a training step and of reading a batch, with the
-        weights of ``step`` and the pruned ones; memory that a step asks for, and size on disk.
+        weights of ``step`` and the pruned ones; parameters, and size on disk.
     """
     train = parent.settings.train
     text = next_batch(parent, step)
@@ -71,9 +71,6 @@ def costs(parent: Run, step: int, pruned: Run) -> list[dict[str, Any]]:
         "parameters": [float(p.flat.size) for p in models],
         "ms a training step": [1000 * s for s in step_seconds(models, text, train)],
         "ms to read a batch": [1000 * s for s in forward_seconds(models, text, train)],
-        "MB of memory to train": [
-            sum(memory(run.settings).values()) / 1e6 for run in (parent, pruned)
-        ],
         "MB of weights on disk": [
             (checkpoint_folder(run.checkpoints, at) / MODEL).stat().st_size / 1e6
             for run, at in ((parent, step), (pruned, pruned.steps[-1]))
