@@ -121,12 +121,6 @@ def pruned_run(
     return Run.open(folder)
 
 
-def unpruned_run(parent: Run, folder: str | Path, more_steps: int) -> Run:
-    """Make a run that goes on from the parent's last step with every unit: the control."""
-    keep = [np.ones(F, bool) for F in parent.config.mlp_widths]
-    return pruned_run(parent, parent.steps[-1], keep, folder, more_steps)
-
-
 def second_moment(run: Run, step: int) -> Parameters | None:
     """Adam's running mean of the squared gradient at a step; None where it is not on disk."""
     adam = run.settings.train.optimizer == "adamw"

@@ -172,10 +172,6 @@ def order(of_layers: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
     return [np.lexsort((rng.random(len(s)), s)) for s in of_layers]
 
 
-# What a share is a share of.
-SCOPES = ("each", "global")
-
-
 def keep(of_layers: Scores, share: float, scope: str | int = "each", seed: int = 0) -> Scores:
     """Mark the units that stay when a share is removed.
 
