@@ -62,6 +62,7 @@ def specificity(
     from minirelu.figures import KINDS
     from minirelu.figures.runs import groups
     from minirelu.runs.files import explained, write_text
+    from minirelu.specificity import tables
     from minirelu.specificity.measure import measure, store
 
     if tokens < 1:
@@ -90,8 +91,8 @@ def specificity(
     for group, numbers in zip(together, content["groups"], strict=True):
         _print(group, numbers, len(together) > 1)
     if len(together) > 1:
-        _paragraph(LADDER)
-        print_table(_ladder_rows(content["groups"]))
+        _paragraph(tables.LADDER)
+        print_table(tables.of_ladder(content["groups"]))
         say()
     with explained("writing the results"):
         if json_file:
@@ -184,6 +185,7 @@ def _plain(estimate: Estimate) -> dict[str, float | None]:
 
 def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
     from minirelu.sparsity.measures import what_on_means
+    from minirelu.specificity import tables
     from minirelu.specificity.layers import KIND, TELLS, USES
     from minirelu.specificity.variables import VARIABLES
 
@@ -194,7 +196,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
     names = ", ".join(run.name for run in group.runs)
     after = f"step {last['step']}, after {last['training_tokens']:,} training tokens"
     say(f"model     {names}, {after}")
-    loss = _cell(numbers["loss"], lambda x: f"{x:.3f}")
+    loss = tables.cell(numbers["loss"], lambda x: f"{x:.3f}")
     say(f"loss      {loss} nats per token, on {tokens:,} tokens, {sequences:,} sequences")
 
     over = f"Means over {len(group.runs)} seeds, ± half of their 95 % interval. "
@@ -205,7 +207,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "each. Few tokens: 5 or fewer explain 95 %, whatever it misses. Positional: more than "
         "0.05 nats of information with the position."
     )
-    print_table(_rows(numbers, KIND))
+    print_table(tables.of_layers(numbers, KIND))
     if sentence := what_on_means(config):
         _paragraph(sentence)
     nulls = []
@@ -219,7 +221,7 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "first, in % of all there is to tell about a unit that fires as often (the entropy of its "
         "firing); median."
     )
-    print_table(_rows(numbers, TELLS))
+    print_table(tables.of_layers(numbers, TELLS))
     text = last["text"]
     _paragraph(
         "Effective tokens: how many a unit fires on, were all alike; median. The text itself has "
@@ -229,16 +231,16 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
         "of tokens; write back, remove: those whose own token is among the 1 % of the vocabulary "
         "that they raise, or lower, most (by chance 1 % each)."
     )
-    print_table(_rows(numbers, USES))
+    print_table(tables.of_layers(numbers, USES))
     if config.n_layers == 1:
         _paragraph("One layer: there is no first and last one to compare.")
     else:
         _paragraph("First against last layer: the last one's number less the first one's.")
-        print_table(_ends_rows(numbers))
+        print_table(tables.of_ends(numbers))
         say()
     if len(numbers["runs"][0]["results"]) > 1:
         _paragraph("Over training:")
-        print_table(_steps_rows(numbers))
+        print_table(tables.of_steps(numbers))
         say()
     for l, examples in enumerate(last["detectors"]):
         for example in examples[:1]:
@@ -248,136 +250,32 @@ def _print(group: Group, numbers: dict[str, Any], several: bool) -> None:
             say(f"          raises {raises}; lowers {lowers}")
 
 
-def _rows(numbers: dict[str, Any], which: str) -> list[list[str]]:
-    """One of the tables: a row for each layer."""
-    from minirelu.specificity.layers import NUMBERS
-
-    columns = [number for number in NUMBERS.values() if number.table == which]
-    n_layers = len(numbers["layers"][columns[0].name])
-    return [
-        ["layer", *(number.heading for number in columns)],
-        *(
-            [str(l), *(_cell(numbers["layers"][n.name][l], n.text) for n in columns)]
-            for l in range(n_layers)
-        ),
-    ]
-
-
-def _ends_rows(numbers: dict[str, Any]) -> list[list[str]]:
-    """Last layer less first layer, as numbers with intervals."""
-    from minirelu.specificity.layers import NUMBERS
-
-    rows = [["", "first", "last", "difference", "95 % interval"]]
-    for name, ends in numbers["last_minus_first"].items():
-        number, layers = NUMBERS[name], numbers["layers"][name]
-        if not number.table or ends is None:
-            continue
-        label = number.heading
-        if name.startswith("above_null"):
-            label = f"above null, {name.removeprefix('above_null_')}"
-        means = [math.nan if e["mean"] is None else e["mean"] for e in (layers[0], layers[-1])]
-        difference = math.nan if ends["mean"] is None else ends["mean"]
-        interval = "-"
-        if ends["low"] is not None:
-            interval = f"{number.text(ends['low'])} to {number.text(ends['high'])}"
-        rows.append([label, *map(number.text, [*means, difference]), interval])
-    return rows
-
-
-LADDER = (
-    "Side by side: units used, and token detectors, of all layers together; the other numbers are "
-    "means of the layers. Last - first: how much more of its units the last layer uses in a batch "
-    "than the first, in points of percent."
-)
-
-
-def _ladder_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
-    """The groups side by side; of layers, sums and means."""
-    from minirelu.specificity.layers import NUMBERS
-
-    columns = {
-        "used_per_batch": "used in a batch",
-        "silent": "silent",
-        "information_token": "information with token",
-        "effective_tokens": "effective tokens",
-        "few_tokens": "few tokens",
-    }
-    head = ["", "seeds", "loss", "units used", *columns.values()]
-    rows = [[*head, "token detectors", "last - first"]]
-    for group in groups:
-        layers = group["layers"]
-        row = [group["name"], str(len(group["runs"]))]
-        row.append(_cell(group["loss"], lambda x: f"{x:.3f}"))
-        row.append(f"{sum(e['mean'] for e in layers['used_units']):,.0f}")
-        for name in columns:
-            known = [e["mean"] for e in layers[name] if e["mean"] is not None]
-            row.append(NUMBERS[name].text(sum(known) / len(known) if known else math.nan))
-        row.append(f"{sum(e['mean'] for e in layers['detectors']):,.0f}")
-        ends = group["last_minus_first"]["used_per_batch"]
-        row.append("-" if ends is None else _cell(ends, NUMBERS["used_per_batch"].text))
-        rows.append(row)
-    return rows
-
-
-def _steps_rows(numbers: dict[str, Any]) -> list[list[str]]:
-    """Step by step, the first layer and the last: means over the seeds."""
-    from minirelu.specificity.layers import NUMBERS, of_seeds
-
-    columns = {
-        "silent": "silent, %",
-        "used_per_batch": "used in a batch, %",
-        "information_token": "information with token",
-        "told_by_token": "told by token, %",
-        "effective_tokens": "effective tokens",
-        "few_tokens": "few tokens, %",
-    }
-    rows = [["step", *(f"{text}: first / last" for text in columns.values())]]
-    of_runs = [run["results"] for run in numbers["runs"]]
-    for at in zip(*of_runs, strict=False):
-        cells = []
-        for name in columns:
-            ends = of_seeds([result["layers"] for result in at], name)
-            texts = [NUMBERS[name].text(e.value).removesuffix(" %") for e in (ends[0], ends[-1])]
-            cells.append(" / ".join(texts))
-        rows.append([str(at[0]["step"]), *cells])
-    return rows
-
-
 def _markdown(content: dict[str, Any]) -> str:
     """The tables for a page: of one group all, of several those side by side."""
     from minirelu.runs.markdown import table
+    from minirelu.specificity import tables
     from minirelu.specificity.layers import KIND, TELLS, USES
 
     if len(content["groups"]) > 1:
-        head, *body = _ladder_rows(content["groups"])
-        return f"{LADDER}\n\n{table(head, body)}"
+        head, *body = tables.of_ladder(content["groups"])
+        return f"{tables.LADDER}\n\n{table(head, body)}"
     (numbers,) = content["groups"]
     n, tokens = len(numbers["runs"]), numbers["runs"][0]["results"][-1]["tokens"]
     if len(numbers["runs"][0]["results"]) > 1:
-        head, *body = _steps_rows(numbers)
+        head, *body = tables.of_steps(numbers)
         over = f"Means over {n} seeds, on" if n > 1 else "On"
         return f"{over} {tokens:,} held-out tokens.\n\n{table(head, body)}"
-    tables = {
-        "Kinds of units, in % of the layer": _rows(numbers, KIND),
-        "Information with firing, in nats, and the share of units above the null, in %": _rows(
-            numbers, TELLS
-        ),
-        "Use": _rows(numbers, USES),
-        "Last layer against first": _ends_rows(numbers),
+    tells = "Information with firing, in nats, and the share of units above the null, in %"
+    parts_of = {
+        "Kinds of units, in % of the layer": tables.of_layers(numbers, KIND),
+        tells: tables.of_layers(numbers, TELLS),
+        "Use": tables.of_layers(numbers, USES),
+        "Last layer against first": tables.of_ends(numbers),
     }
     over = f"Means over {n} seeds, ± half of their 95 % interval; on" if n > 1 else "On"
     parts = [f"{over} {tokens:,} held-out tokens."]
-    parts += [f"{title}:\n\n{table(rows[0], rows[1:])}" for title, rows in tables.items()]
+    parts += [f"{title}:\n\n{table(rows[0], rows[1:])}" for title, rows in parts_of.items()]
     return "\n\n".join(parts)
-
-
-def _cell(estimate: dict[str, float | None], text: Any) -> str:
-    """A number, with half of its interval where there is one."""
-    mean, low = estimate["mean"], estimate["low"]
-    if mean is None:
-        return "-"
-    texts = [text(mean)] + ([] if low is None else [text(mean - low)])
-    return " ± ".join(each.removesuffix(" %") for each in texts)  # the text says that it is %
 
 
 def _paragraph(text: str) -> None:
