@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minirelu.cli.found import PAGE_HELP, about, print_table, write_found
+from minirelu.cli.found import about, print_table, results_options, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, program
@@ -34,9 +34,7 @@ from minirelu.errors import UserError, command, program
 @click.option(
     "--workers", default=1, show_default=True, help="Runs of a trial that are trained at a time."
 )
-@click.option("--json", "json_file", type=click.Path(), help="Also write all numbers to a file.")
-@click.option("--figure", type=click.Path(), help="Also draw them: a .png, and .svg beside it.")
-@click.option("--page", type=click.Path(), help=PAGE_HELP)
+@results_options
 @threads_option
 def capacity(
     folder: str,
@@ -116,13 +114,13 @@ def capacity(
 
 
 def _bar(n_layers: int) -> Any:
-    """A bar for the models that are measured: about as many as each layer takes, and all."""
+    """A bar for the models that are measured: those that each layer takes."""
     from tqdm import tqdm
 
     from minirelu.pruning.capacity import LIMITS
     from minirelu.pruning.needs import LOOKS
 
-    total = LOOKS * (n_layers * len(LIMITS) + 1)
+    total = LOOKS * n_layers * len(LIMITS)
     return tqdm(total=total, unit="model", leave=False, disable=None)
 
 

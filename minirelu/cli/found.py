@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from minirelu.cli.say import say
 
@@ -14,6 +16,21 @@ PAGE_HELP = "Also put tables and figure into a page, between its marks: PAGE.md,
 if TYPE_CHECKING:
     from minirelu.figures.panels import Data
     from minirelu.runs.run import Run
+
+
+def results_options(command: Callable) -> Callable:
+    """Add ``--json``, ``--figure`` and ``--page``."""
+    for option in (
+        click.option("--page", type=click.Path(), help=PAGE_HELP),
+        click.option(
+            "--figure", type=click.Path(), help="Also draw them: a .png, and .svg beside it."
+        ),
+        click.option(
+            "--json", "json_file", type=click.Path(), help="Also write all numbers to a file."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def about(

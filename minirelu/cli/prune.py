@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.found import PAGE_HELP, about, print_table, write_found
+from minirelu.cli.found import about, print_table, results_options, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command, shown
@@ -63,9 +63,7 @@ class Scope(click.ParamType):
 @click.option(
     "--workers", default=1, show_default=True, help="Runs of a trial that are trained at a time."
 )
-@click.option("--json", "json_file", type=click.Path(), help="Also write all numbers to a file.")
-@click.option("--figure", type=click.Path(), help="Also draw them: a .png, and .svg beside it.")
-@click.option("--page", type=click.Path(), help=PAGE_HELP)
+@results_options
 @threads_option
 def prune(
     folders: tuple[str, ...],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minirelu.cli.found import print_table
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command
@@ -110,15 +111,15 @@ def _print(content: dict[str, Any]) -> None:
         "\nUnits silent on all of that, by layer. On at random: of all of them, on one or more of "
         f"{content['budget']['texts']:,}\ntexts of random tokens. Tried: those searched for. "
         "Effort: median of the texts that it took to wake\none. Texts are in tokens, shortened "
-        "while the unit fires.\n"
+        "while the unit fires."
     )
-    _table(rows)
+    print_table(rows)
 
     rows = [["silent since step", *_COLUMNS]]
     for first, last, counted in by_age(every):
         rows.append([f"{first} to {last}" if first < last else f"{first}", *_cells(counted)])
-    say("\nThe same units, by the step of the probe since which they have been silent.\n")
-    _table(rows)
+    say("\nThe same units, by the step of the probe since which they have been silent.")
+    print_table(rows)
 
     rows = [["control", *_COLUMNS]]
     for group in ("seldom", "reachable", "unreachable"):
@@ -127,9 +128,9 @@ def _print(content: dict[str, Any]) -> None:
     say(
         "\nControls: units silent on the probe, but not on the held-out text; and untrained units "
         "with their\nbias lowered, until the probe just fails to reach them, or until no input "
-        "can.\n"
+        "can."
     )
-    _table(rows)
+    print_table(rows)
 
     certified = sum(layer["certified_silent"] for layer in layers)
     ratios = [layer["nearest_ratio"] for layer in layers if layer["nearest_ratio"] is not None]
@@ -153,11 +154,3 @@ def _cells(counted: Tally) -> list[str]:
     if not counted.woken:
         return [*cells, *["-"] * 3]
     return [*cells, f"{counted.effort:g}", str(counted.shortest), f"{counted.median:g}"]
-
-
-def _table(rows: list[list[str]]) -> None:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = [f"{text:>{width}}" for text, width in zip(rest, widths[1:], strict=True)]
-        say("   ".join([f"{first:{widths[0]}}", *cells]))

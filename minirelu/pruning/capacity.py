@@ -16,7 +16,7 @@ from minirelu.model.parameters import Parameters, init_params, n_params
 from minirelu.pruning.choice import Choice
 from minirelu.pruning.curves import quality
 from minirelu.pruning.needs import units_needed
-from minirelu.pruning.rankings import Scores, keep_widths, scores
+from minirelu.pruning.rankings import Evidence, Scores, keep_widths, scores
 from minirelu.pruning.smaller import smaller
 from minirelu.pruning.speed import step_seconds
 from minirelu.pruning.texts import next_batch
@@ -93,6 +93,12 @@ def uniform_of_equal_time(
     return max(1, round(float(np.interp(wanted, np.maximum.accumulate(times), tried))))
 
 
+def advice(choice: Choice, run: Run, found: Evidence) -> tuple[int, ...]:
+    """Widths of the next run: what each layer keeps, rounded up."""
+    needed = [int(k.sum()) for k in choice.keep(run, found)]
+    return advised_widths(needed, run.config.mlp_widths)
+
+
 def shapes_to_try(
     run: Run, within: float, by: str, tokens: int, file: Path
 ) -> dict[str, list[int]]:
@@ -105,8 +111,9 @@ def shapes_to_try(
     """
     if file.is_file():
         return read_json(file)
-    ranked = _ranked(run, by, tokens)
-    widths = _advice(run, ranked, within, tokens)
+    choice = Choice(by, "global", tokens, within=within)
+    found = choice.evidence(run, run.steps[-1])
+    ranked, widths = scores(found, by), advice(choice, run, found)
     L = run.config.n_layers
     shapes = {
         "as before": list(run.config.mlp_widths),
@@ -151,22 +158,6 @@ def capacity_arms(run: Run, shapes: Mapping[str, Sequence[int]], seeds: int) -> 
     return arms
 
 
-def _ranked(run: Run, by: str, tokens: int) -> Scores:
-    """Scores of a run's units, at its last step."""
-    choice = Choice(by, "global", tokens, share=0.0)
-    return scores(choice.evidence(run, run.steps[-1]), by)
-
-
-def _advice(
-    run: Run, of_layers: Scores, within: float, tokens: int,
-    on_look: Callable[[], object] = lambda: None,
-) -> tuple[int, ...]:  # fmt: skip
-    params, compute, text = run.params(), run.settings.train.compute, run.held_out(tokens)
-    base = quality(params, text, run.config, compute).loss
-    needed = units_needed(params, of_layers, text, "global", base, within, compute, on_look)
-    return advised_widths(needed, run.config.mlp_widths)
-
-
 def capacity_of(
     run: Run,
     within: float,
@@ -196,12 +187,13 @@ def capacity_of(
         ``limits`` (that layer alone), and ``advised``; ``loss`` and ``advised_loss`` (the run
         pruned to these widths); ``savings``; and ``toml``, the settings of a run with them.
     """
-    params, compute, text = run.params(), run.settings.train.compute, run.held_out(tokens)
-    of_layers = _ranked(run, by, tokens)
+    choice = Choice(by, "global", tokens, within=within)
+    found = choice.evidence(run, run.steps[-1])
+    params, of_layers, advised = found.params, scores(found, by), advice(choice, run, found)
+    compute, text = run.settings.train.compute, run.held_out(tokens)
     counts, _ = measure(params, text, run.config, compute)
     seen = chao1(counts)
     base = quality(params, text, run.config, compute).loss
-    advised = _advice(run, of_layers, within, tokens, on_look)
     layers = []
     for l, F in enumerate(run.config.mlp_widths):
         needed = [
