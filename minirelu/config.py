@@ -75,6 +75,12 @@ class ModelConfig(Checked):
         default="gpt2",
         choices=("gpt2", "nanodo"),
     )
+    init_embed: float = setting(
+        float, "Factor on both initial embeddings.", default=1.0, low=0, high=1e3
+    )
+    init_w_in: float = setting(
+        float, "Factor on the initial W_in of every MLP.", default=1.0, low=0, high=1e3
+    )
     ln_eps: float = setting(float, "Layer norm's epsilon.", default=1e-5, low=1e-12, high=1.0)
     act_fn: str = setting(
         str,

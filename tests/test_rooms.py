@@ -30,6 +30,7 @@ ORDER = (
     ("sweeps",),
     ("death", "specificity"),
     ("pruning",),
+    ("claims",),
     ("figures",),
     ("report",),
     ("bench", "cli"),

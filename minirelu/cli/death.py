@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minirelu.cli.death_of_runs import history, overlap
-from minirelu.cli.estimate import duration
+from minirelu.cli.estimate import duration, seconds_of
 from minirelu.cli.options import (
     PRESET_HELP,
     SettingsCommand,
@@ -23,7 +23,7 @@ from minirelu.cli.say import say
 from minirelu.config import SECTIONS, Config
 from minirelu.death.experiments import EXPERIMENTS
 from minirelu.death.plan import Plan
-from minirelu.errors import UserError, one_line
+from minirelu.errors import UserError
 
 if TYPE_CHECKING:
     from minirelu.death.study import Study
@@ -111,7 +111,7 @@ def everything(out: str | None, budget: str, workers: int, threads: int | None) 
     from minirelu.estimate import run_seconds
 
     use_threads(threads)
-    seconds = _seconds(budget)
+    seconds = seconds_of(budget)
     if out and (Path(out) / "study.toml").is_file():
         study = Study.open(out)
         arms = tuple(arm for arm in ARMS if any(study.runs_folder.glob(f"{arm},seed=*")))
@@ -157,15 +157,6 @@ def page(page: str, studies: tuple[str, ...]) -> None:
 
     n = write_page(Path(page), [Study.open(folder) for folder in studies], list(EXPERIMENTS))
     say(f"{'written':9} {page}, {n} results")
-
-
-def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = text[:-1], text[-1:]
-    try:
-        return float(number) * units[unit]
-    except (ValueError, KeyError):
-        raise UserError(f"--budget: {one_line(text)} is not like 30m or 2h") from None
 
 
 for _command in (history, overlap):

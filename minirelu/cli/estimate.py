@@ -18,7 +18,7 @@ from minirelu.cli.options import (
 )
 from minirelu.cli.say import say
 from minirelu.config import Config
-from minirelu.errors import program
+from minirelu.errors import UserError, one_line, program
 
 if TYPE_CHECKING:
     from minirelu.estimate import StepTime
@@ -118,3 +118,13 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def seconds_of(text: str) -> float:
+    """Read a ``--budget``: '90s', '30m', '3.2h'."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = text[:-1], text[-1:]
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UserError(f"--budget: {one_line(text)} is not like 30m or 2h") from None

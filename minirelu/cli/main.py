@@ -13,6 +13,7 @@ from minirelu.cli.capacity import capacity
 from minirelu.cli.check import check
 from minirelu.cli.compare import compare
 from minirelu.cli.death import death
+from minirelu.cli.effects import effects
 from minirelu.cli.estimate import estimate
 from minirelu.cli.export import export
 from minirelu.cli.figure import figure
@@ -44,7 +45,7 @@ def cli(context: click.Context) -> None:
 
 commands = (
     train, report, figure, compare, sample, sparsity, sweep, death, wake, specificity, prune,
-    capacity, estimate, bench, check, export,
+    capacity, effects, estimate, bench, check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)

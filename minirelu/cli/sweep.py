@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.estimate import duration
+from minirelu.cli.estimate import duration, seconds_of
 from minirelu.cli.options import (
     PRESET_HELP,
     SCHEDULER_HELP,
@@ -40,7 +40,20 @@ _WORKERS_HELP = "Train this many runs at a time, each with its share of the thre
     metavar="FIELD=VALUE,...",
     help="A setting and its values; several make a grid. A number per layer is written 64-32-64.",
 )
+@click.option(
+    "--fraction",
+    type=int,
+    metavar="RUNS",
+    help="Of settings with two values each, a balanced fraction of the grid: 8, 16, 32 ... runs.",
+)
+@click.option(
+    "--design",
+    type=click.Path(),
+    metavar="FILE",
+    help="A table (CSV) of the combinations to run: a column for each setting, a row for each run.",
+)
 @click.option("--seeds", type=int, help="Runs of each combination.  [default: 3]")
+@click.option("--budget", metavar="TIME", help="Refuse a sweep that takes longer, as in 2h or 30m.")
 @click.option("--preset", help=PRESET_HELP)
 @click.option("--config", "config_file", type=click.Path(), help="Settings from a TOML file.")
 @click.option("--out", type=click.Path(), help=_OUT_HELP)
@@ -51,7 +64,10 @@ _WORKERS_HELP = "Train this many runs at a time, each with its share of the thre
 def sweep(
     name: str | None,
     vary: tuple[str, ...],
+    fraction: int | None,
+    design: str | None,
     seeds: int | None,
+    budget: str | None,
     preset: str | None,
     config_file: str | None,
     out: str | None,
@@ -66,8 +82,9 @@ def sweep(
 
     NAME is a sweep to start from: fig3 (width) or fig4 (depth) of the paper, so small that a run
     takes about a minute; fig3-paper or fig4-paper, at its geometry: days; ladder-d-mlp,
-    ladder-d-model or ladder-act-fn, from too small a model to an ample one. Every other option of
-    `minirelu train` can be given too, for all runs.
+    ladder-d-model or ladder-act-fn, from too small a model to an ample one; screen, twelve settings
+    at two values each in 32 runs, for `minirelu effects`. Every other option of `minirelu train`
+    can be given too, for all runs.
 
     Each run has a folder of its own. The same command again continues what is not finished and
     never repeats a finished run; it may also have more values or seeds than before.
@@ -77,13 +94,18 @@ def sweep(
       minirelu sweep fig3
       minirelu sweep --vary d_mlp=512,1024,2048 --seeds 3 --preset tiny
       minirelu sweep --vary learning_rate=1e-3,1e-2 --vary bias=true,false --workers 2
+      minirelu sweep --design screen.csv --seeds 1 --budget 2h
     """
     from minirelu.sweeps.running import run_sweep
 
     use_threads(threads)
     if workers != 1 and scheduler is not None:
         raise UserError("--workers are processes here, --scheduler has workers elsewhere; give one")
-    planned = _plan(name, vary, seeds, preset, config_file, given_settings(values))
+    planned = _plan(
+        name, vary, seeds, preset, config_file, given_settings(values), fraction, design
+    )
+    if design:
+        name = Path(design).stem
     start = name or "-".join([preset or Path(config_file or "small").stem, *planned.vary])
     folder = Path(out) if out else Path("sweeps", start)
     with contextlib.ExitStack() as stack:
@@ -93,7 +115,7 @@ def sweep(
 
             cluster = stack.enter_context(connect(scheduler))
         progress = _Progress(planned, folder)
-        progress.describe(workers, scheduler)
+        progress.describe(workers, scheduler, None if budget is None else seconds_of(budget))
         stopping = stack.enter_context(stop_on_ctrl_c())
         watching = stack.enter_context(progress.watching(stopping.is_set))
         failures = run_sweep(planned, folder, workers, cluster, watching)
@@ -107,16 +129,31 @@ def _plan(
     preset: str | None,
     config_file: str | None,
     options: dict[str, dict[str, Any]],
+    fraction: int | None,
+    design: str | None,
 ) -> Sweep:
     """Combine what was given on the command line."""
+    from minirelu.sweeps.design import fraction as fraction_of
+    from minirelu.sweeps.design import read_design
     from minirelu.sweeps.sweep import NAMED, Sweep, parse_vary
 
+    if design is not None:
+        if name is not None or vary or fraction is not None:
+            raise UserError("--design says what varies; leave out NAME, --vary and --fraction")
+        varied, rows = read_design(design)
+        seeds = 3 if seeds is None else seeds
+        return Sweep.build(preset, config_file, options, varied, seeds, rows)
     if name is None and not vary and seeds is None:
         raise UserError(
             f"nothing varies; name a sweep ({', '.join(NAMED)}), or give --vary, as in "
             "--vary d_mlp=512,1024,2048, or --seeds"
         )
     varied, seeds = parse_vary(vary), 3 if seeds is None else seeds
+    if fraction is not None:
+        if name is not None:
+            raise UserError(f"the sweep {name} is a grid of its own; leave out --fraction")
+        rows = fraction_of(varied, fraction)
+        return Sweep.build(preset, config_file, options, varied, seeds, rows)
     if name is None:
         return Sweep.build(preset, config_file, options, varied, seeds)
     for option, value in (("preset", preset), ("config", config_file)):
@@ -135,16 +172,23 @@ class _Progress:
         self.weight = {p.name: flops(p.settings, share_on=0.2) for p in self.points}
         self.finished: set[str] = set()
 
-    def describe(self, workers: int, scheduler: str | None) -> None:
-        """Print what will be done, what is done already, and how long the rest should take."""
+    def describe(self, workers: int, scheduler: str | None, budget: float | None) -> None:
+        """Print what will be done, what is done already, and how long the rest should take.
+
+        Raises where that is more than the budget, in seconds; nothing has been trained then.
+        """
         from minirelu.runs.checkpoint import weight_bytes
         from minirelu.sweeps.folder import check_folder, is_finished, steps_done
         from minirelu.sweeps.running import expected_seconds, refuse_too_many
+        from minirelu.sweeps.sweep import value_name
         from minirelu.training.state import kept_weights
 
         check_folder(self.sweep, self.folder)
         refuse_too_many(workers, self.points)
-        what = [f"{name} {', '.join(map(str, vs))}" for name, vs in self.sweep.vary.items()]
+        what = [
+            f"{name} {', '.join(value_name(v) or 'none' for v in vs)}"
+            for name, vs in self.sweep.vary.items()
+        ]
         what.append(f"seed {', '.join(dict.fromkeys(str(p.values['seed']) for p in self.points))}")
         say(f"{'sweep':9} {len(self.points)} runs: {'; '.join(what)}")
         self.finished = {p.name for p in self.points if is_finished(self.folder, p)}
@@ -154,7 +198,13 @@ class _Progress:
         disk = sum(weight_bytes(p.settings.model) * len(kept_weights(p.settings)) for p in left)
         say(f"{'disk':9} about {disk / 1e6:,.0f} MB of weights (--snapshot-budget-gb)")
         if left:
-            seconds = duration(expected_seconds(self.folder, left))
+            expected = expected_seconds(self.folder, left)
+            if budget is not None and expected / workers > budget:
+                raise UserError(
+                    f"{len(left)} runs need about {duration(expected / workers)}, and --budget is "
+                    f"{duration(budget)}; choose fewer runs, seeds or steps"
+                )
+            seconds = duration(expected)
             where = "one after the other" if workers == 1 else f"{workers} at a time"
             if scheduler is not None:
                 where = f"one after the other here, less on the workers of {scheduler}"

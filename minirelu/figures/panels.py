@@ -92,8 +92,8 @@ def panel(lines: list[Data], x: Data, y: Data, title: str = "", layer: Any = Non
         ``high``.
     y : dict
         ``label``, and if they are wanted ``percent`` (lines are shares), ``factor`` (of the
-        numbers on the axis, as the label says), ``scale`` ("log"), ``low``, ``high``, ``cut``
-        (lines go beyond these).
+        numbers on the axis, as the label says), ``scale`` ("log"), ``ticks``, ``low``, ``high``,
+        ``cut`` (lines go beyond these).
     title : str
     layer : (l, L), optional
         of a panel that shows one layer only, as its title says.
@@ -206,6 +206,9 @@ def _y_axis(axes: Axes, y: Data) -> None:
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     elif y.get("factor"):
         axes.yaxis.set_major_formatter(lambda value, _: f"{value * y['factor']:.3g}")
+    if y.get("ticks"):
+        axes.set_yticks(*zip(*y["ticks"], strict=True))
+        axes.minorticks_off()
     if "low" in y:
         axes.set_ylim(y["low"], y.get("high"))
 

@@ -158,6 +158,8 @@ def init_params(
     * ``nanodo``: Xavier uniform, ±sqrt(6 / (in + out)) (Glorot & Bengio 2010, eq. 16); both
       embeddings normal with standard deviation 1/sqrt(d_model).
 
+    ``config.init_embed`` and ``config.init_w_in`` scale the embeddings and ``W_in``.
+
     Parameters
     ----------
     config : ModelConfig
@@ -197,11 +199,15 @@ def initial_rows(
     (1, 2)
     """
     rows, columns = parameter_shapes(config)[name]
+    embedding = name in ("embed.W_E", "pos_embed.W_pos")
+    factor = config.init_embed if embedding else 1.0
+    if name.endswith("W_in"):
+        factor = config.init_w_in
     if config.init == "gpt2":
         residual = name.endswith(("W_O", "W_out"))
         std = 0.02 / math.sqrt(2 * config.n_layers) if residual else 0.02
-        return std * rng.standard_normal((n, columns))
-    if name in ("embed.W_E", "pos_embed.W_pos"):
-        return rng.standard_normal((n, columns)) / math.sqrt(config.d_model)
-    limit = math.sqrt(6 / (rows + columns))
+        return factor * std * rng.standard_normal((n, columns))
+    if embedding:
+        return factor * rng.standard_normal((n, columns)) / math.sqrt(config.d_model)
+    limit = factor * math.sqrt(6 / (rows + columns))
     return rng.uniform(-limit, limit, (n, columns))

@@ -48,6 +48,28 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
         "small",
         _LADDER,
     ),
+    # What moves the use of a layer? Two values of each setting, and a fraction of their grid.
+    "screen": (
+        {
+            "d_mlp": (512, 4096),
+            "d_vocab": (512, 4096),
+            "d_model": (32, 64),
+            "bias": (False, True),
+            "learning_rate": (3e-3, 1e-2),
+            "warmup_steps": (20, 200),
+            "weight_decay": (0.0, 0.3),
+            "init_embed": (0.2, 1.0),
+            "init_w_in": (0.2, 1.0),
+            "batch_size": (8, 16),
+            "act_fn": ("relu", "relu2"),
+            "l1": (0.0, 3e-5),
+        },
+        "small",
+        {
+            "model": dict(n_heads=2, n_ctx=128, n_layers=4),
+            "train": dict(steps=500, schedule="constant", snapshot_budget_gb=0.0),
+        },
+    ),
     # Figures 3 and 4 at the paper's width and depth.
     "fig3-paper": ({"d_mlp": (8192, 16384, 32768)}, "paper", {"train": dict(steps=2000)}),
     "fig4-paper": (
@@ -56,6 +78,8 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
         {"model": dict(d_mlp=16384), "train": dict(steps=2000)},
     ),
 }
+# Of these, so many combinations instead of the whole grid.
+FRACTIONS = {"screen": 32}
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,8 @@ class Sweep:
         names of fields, and their values.
     seeds : int
         runs of each combination; their seeds are ``base.train.seed`` and those after it.
+    rows : tuple of tuple, optional
+        the combinations that are run, in the order of ``vary``; without them, all there are.
 
     Examples
     --------
@@ -90,6 +116,7 @@ class Sweep:
     base: Config
     vary: dict[str, tuple[Any, ...]]
     seeds: int
+    rows: tuple[tuple[Any, ...], ...] | None = None
 
     @classmethod
     def build(
@@ -99,6 +126,7 @@ class Sweep:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         vary: Mapping[str, tuple[Any, ...]] | None = None,
         seeds: int = 3,
+        rows: tuple[tuple[Any, ...], ...] | None = None,
     ) -> Sweep:
         """Combine settings as :meth:`Config.build` does, and check those of every run.
 
@@ -117,7 +145,7 @@ class Sweep:
             if field in given[section]:
                 raise UserError(f"{field} varies; leave out its single value")
             given[section][field] = values[0]
-        sweep = cls(Config.build(preset, file, given), vary, seeds)
+        sweep = cls(Config.build(preset, file, given), vary, seeds, rows)
         sweep.points()  # raises for a value that is not allowed
         return sweep
 
@@ -134,6 +162,8 @@ class Sweep:
         >>> Sweep.named("fig4", vary={"n_layers": (2, 3)}, seeds=1).points()[1].name
         'n_layers=3,seed=0'
         """
+        from minirelu.sweeps.design import fraction
+
         if name not in NAMED:
             known = f"{', '.join(NAMED)}{nearest(name, NAMED)}"
             raise UserError(f"unknown sweep {one_line(repr(name))}; there are {known}")
@@ -144,12 +174,14 @@ class Sweep:
             | dict((options or {}).get(section, {}))
             for section in SECTIONS
         }
-        return cls.build(preset, None, options, vary, seeds)
+        rows = fraction(vary, FRACTIONS[name]) if name in FRACTIONS else None
+        return cls.build(preset, None, options, vary, seeds, rows)
 
     def points(self) -> list[Point]:
         """All runs, seed by seed, so that the first ones cover the whole range."""
         points, names = [], set()
-        for i, *values in itertools.product(range(self.seeds), *self.vary.values()):
+        rows = self.rows or tuple(itertools.product(*self.vary.values()))
+        for i, (number, values) in itertools.product(range(self.seeds), enumerate(rows, 1)):
             varied = dict(zip(self.vary, values, strict=True))
             varied["seed"] = self.base.train.seed + i
             tables = self.base.tables()
@@ -157,6 +189,8 @@ class Sweep:
                 tables[FIELDS[field]][field] = value
             settings = Config.from_tables(tables)
             name = ",".join(f"{field}={value_name(value)}" for field, value in varied.items())
+            if self.rows:  # all their settings would be too long for a folder's name
+                name = f"run={number:0{len(str(len(rows)))}},seed={varied['seed']}"
             if name.casefold() in names:
                 raise UserError(f"two runs would be called {name}; give every value once")
             names.add(name.casefold())
@@ -172,6 +206,8 @@ class Sweep:
             "seeds": list(range(seed, seed + self.seeds)),
             "vary": {field: list(values) for field, values in self.vary.items()},
         }
+        if self.rows:
+            sweep["rows"] = [list(row) for row in self.rows]
         return self.base.to_toml(sweep=sweep, made_with=made_with())
 
     @classmethod
@@ -188,13 +224,19 @@ class Sweep:
                 for field, values in sweep["vary"].items()
             }
             seeds = len(sweep["seeds"])
+            rows = tuple(
+                tuple(tuple(v) if isinstance(v, list) else v for v in row)
+                for row in sweep.get("rows", ())
+            )
         except (TypeError, KeyError, AttributeError):
             raise UserError(f"{shown(file)} is damaged: its [sweep] is not complete") from None
         if not all(field in FIELDS and values for field, values in vary.items()):
             raise UserError(
                 f"{shown(file)} is damaged: what varies is not a setting, or lacks a value"
             )
-        return cls(Config.from_tables(tables, f"{shown(file)}: "), vary, seeds)
+        if any(len(row) != len(vary) for row in rows):
+            raise UserError(f"{shown(file)} is damaged: a row lacks a value")
+        return cls(Config.from_tables(tables, f"{shown(file)}: "), vary, seeds, rows or None)
 
     def differences(self, other: Sweep) -> list[str]:
         """Name what keeps ``other`` from going on with this sweep; it may have more of it."""
@@ -207,6 +249,8 @@ class Sweep:
             if not all(value in other.vary[field] for value in values):
                 before, now = (", ".join(map(str, v)) for v in (values, other.vary[field]))
                 changes.append(f"{field}: {before}, not {now}")
+        if self.rows != (other.rows and other.rows[: len(self.rows or ())]):
+            changes.append("other combinations of them")
         if self.seeds > other.seeds:
             changes.append(f"{self.seeds} seeds, not {other.seeds}")
         return changes
@@ -233,20 +277,27 @@ def parse_vary(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         field = field.strip().replace("-", "_")
         if not equals:
             raise UserError(f"--vary {one_line(text)}: write it as in --vary d_mlp=512,1024,2048")
-        kind = {f.name: f for f in dataclasses.fields(SECTIONS[section_of(field)])}[field].metadata
+        section_of(field)  # raises for one that is unknown
         if field in vary:
             raise UserError(f"--vary {field} is given twice; put all its values into one")
-        vary[field] = tuple(_parse(value.strip(), kind) for value in values.split(","))
+        vary[field] = tuple(parse_value(field, value.strip()) for value in values.split(","))
     return vary
 
 
-def _parse(text: str, described: Mapping[str, Any]) -> Any:
-    """Read a value; one that cannot be read stays a text, which the settings will refuse."""
-    kind = described["kind"]
+def parse_value(field: str, text: str) -> Any:
+    """Read a setting's value; one that cannot be read stays a text, which the settings refuse.
+
+    >>> parse_value("bias", "false"), parse_value("d_mlp", "32-64"), parse_value("seed", "x")
+    (False, (32, 64), 'x')
+    """
+    described = next(f for f in dataclasses.fields(SECTIONS[section_of(field)]) if f.name == field)
+    kind = described.metadata["kind"]
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        if described["per_layer"] and "-" in text:
+        if described.metadata["several"]:
+            return tuple(kind(part.strip()) for part in text.split(";") if part.strip())
+        if described.metadata["per_layer"] and "-" in text:
             return tuple(kind(part) for part in text.split("-"))
         return kind(text)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,17 @@ def test_initial_weights_have_their_standard_deviations(init):
     assert not np.array_equal(params.flat, mr.init_params(config, seed=6).flat)
     exact = mr.init_params(config, seed=5, dtype=np.float64)
     assert np.array_equal(exact.flat.astype(np.float32), params.flat)
+
+
+@pytest.mark.parametrize("init", ["gpt2", "nanodo"])
+def test_factors_scale_only_their_own_initial_weights(init):
+    plain = mr.ModelConfig(2, 2, 8, 32, 16, 50, init=init)
+    scaled = dataclasses.replace(plain, init_embed=0.25, init_w_in=4.0)
+    before = mr.init_params(plain, dtype=np.float64)
+    for name, p in mr.init_params(scaled, dtype=np.float64).items():
+        factor = 0.25 if "embed.W" in name and "unembed" not in name else 1
+        factor = 4 if name.endswith("W_in") else factor
+        assert np.allclose(p, factor * before[name], rtol=1e-12, atol=0), name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""The effects of many settings at once: a panel for each response, a row for each setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minirelu.claims.effects import clear
+from minirelu.figures.panels import Data, figure_data, line, panel
+
+_COLUMNS = 3
+
+
+def effects(content: dict[str, Any]) -> Data:
+    """What every setting adds to every response, with 95 % intervals."""
+    settings, panels = content["settings"], []
+    names = [f"{s['setting']} {s['low'] or 'none'} to {s['high']}" for s in settings]
+    # The first setting is at the top; the axis runs upwards.
+    at = [len(settings) - 1 - i for i in range(len(settings))]
+    y = {"label": "", "ticks": [[i, name] for i, name in zip(at, names, strict=True)],
+         "low": -0.7, "high": len(settings) - 0.3}  # fmt: skip
+    for i, response in enumerate(content["responses"]):
+        scale = 100 if response["percent"] else 1
+        unit = "points" if response["percent"] else "nats"
+        lines = [line([0, 0], [y["low"], y["high"]], None, "mark 0")]
+        for is_clear, look in ((True, "arm 0"), (False, "hollow")):
+            shown = [
+                (scale * e["value"], scale * e["low"], scale * e["high"], row)
+                for row, e in zip(at, (s["effects"][i] for s in settings), strict=True)
+                if clear(e) == is_clear
+            ]
+            if shown:
+                value, low, high, rows = (list(each) for each in zip(*shown, strict=True))
+                series = "interval leaves out 0" if is_clear else "interval holds 0"
+                points = line(value, rows, None, look, series, across=(low, high))
+                lines.append(points)
+        x = {"label": unit, "scale": "linear"}
+        panels.append(panel(lines, x, y, response["meaning"]))
+    notes = [
+        f"{content['combinations']} combinations of {len(settings)} settings; change from the "
+        "setting's first value to its second, others alike; 95 % intervals."
+    ]
+    data = figure_data("What settings do to the use of layers", panels, [], notes, _COLUMNS, False)
+    return data | {"runs": content["runs"]}
