@@ -276,17 +276,26 @@ def _conclude(planned: Sweep, folder: Path, failures: dict[str, str], stopped: b
     if runs:
         _say_table(planned, table(runs))
         say(f"table   {folder / 'sweep.csv'}, and with settings and versions sweep.json")
-    figure = {"d_mlp": "fig3", "n_layers": "fig4", "d_model": "ladder", "act_fn": "ladder"}
+    (field, *others) = planned.vary or ("",)
+    figure = {"d_mlp": "fig3", "n_layers": "fig4"}.get(field, "ladder" if field else "")
     if any(isinstance(value, tuple) for value in planned.vary.get("d_mlp", ())):
-        figure["d_mlp"] = "ladder"  # no axis has a place for several numbers
-    names = [figure[field] for field in planned.vary if field in figure]
+        figure = "ladder"  # no axis has a place for several numbers
+    if others:
+        figure = ""
+    two_each = all(len(values) == 2 for values in planned.vary.values())
     if failures:
         name, why = list(failures.items())[-1]
         raise UserError(
             f"{len(failures)} of {len(planned.points())} runs failed, the last one {name}: {why}"
         )
     first = folder / planned.points()[0].name
-    say(f"next    {command(f'figure {names[0]}', folder) if names else command('report', first)}")
+    if figure:
+        next_one = command(f"figure {figure}", folder)
+    elif others and two_each:
+        next_one = command("effects", folder)
+    else:
+        next_one = command("report", first)
+    say(f"next    {next_one}")
 
 
 def _say_table(planned: Sweep, rows: list[dict[str, Any]]) -> None:

@@ -64,7 +64,7 @@ KINDS: dict[str, Kind] = {
     "fig3": Kind("units used by width d_mlp (paper)", width_and_depth.fig3, SWEEP),
     "fig4": Kind("units used by depth n_layers (paper)", width_and_depth.fig4, SWEEP),
     "price": Kind("what a setting costs: loss, use, silence, time", price.price, SWEEP),
-    "ladder": Kind("what d_mlp, d_model or act_fn changes, by layer", ladder.ladder, SWEEP),
+    "ladder": Kind("what a setting changes, by layer", ladder.ladder, SWEEP),
     "fig5": Kind("units on per token, whole run (paper)", usage_over_training.fig5, ANY),
     "loss": Kind("loss against its baselines", loss.loss, ANY),
     "loss_and_use": Kind("loss beside units on per token", loss.loss_and_use, ONE),

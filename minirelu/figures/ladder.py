@@ -1,4 +1,4 @@
-"""A ladder: how use, silence, loss and specificity of each layer follow a setting of the model."""
+"""A ladder: how use, silence, loss and specificity of each layer follow a setting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from minirelu.figures.usage_over_training import SHARE, SHARE_TO_ALL, batch_toke
 from minirelu.figures.width_and_depth import is_finished
 from minirelu.runs.run import Run, measured, probes_of
 from minirelu.specificity.measure import FILE, read_results
+from minirelu.sweeps.sweep import value_name
 
-SETTINGS = ("d_mlp", "d_model", "act_fn")
 _APART = 0.08  # layers at one tick of an axis without numbers
 Value = Callable[[Run, int], "float | None"]  # of a run's layer
 
@@ -27,24 +27,24 @@ def ladder(runs: Sequence[Run]) -> Data:
     Raises
     ------
     UserError
-        the runs differ in no setting of :data:`SETTINGS`, or in another one too.
+        the runs differ in no setting but the seed, in several, or in the number of layers.
     """
     done = [run for run in runs if is_finished(run)]
     vary = differing(done) if done else []
-    setting = vary[0].removeprefix("model.") if len(vary) == 1 else ""
-    if setting not in SETTINGS:
+    section, _, setting = vary[0].partition(".") if len(vary) == 1 else ("", "", "")
+    if setting in ("", "n_layers"):
         raise UserError(
-            f"ladder shows finished runs that differ in one of {', '.join(SETTINGS)} and the seed "
+            "ladder shows finished runs of equal depth that differ in one setting and the seed "
             f"only; the {len(done)} finished ones given differ in {', '.join(vary) or 'none'}"
         )
     together = groups(done)
-    values = [getattr(group.runs[0].config, setting) for group in together]
-    numbers = all(isinstance(value, int) for value in values)
+    values = [getattr(getattr(group.runs[0].settings, section), setting) for group in together]
+    numbers = all(type(value) in (int, float) and value > 0 for value in values)
     if numbers:
         order = sorted(range(len(values)), key=values.__getitem__)
         together, values = [together[i] for i in order], [values[i] for i in order]
     at = values if numbers else list(range(len(values)))
-    texts = ["-".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
+    texts = [f"{v:g}" if type(v) is float else value_name(v) or "none" for v in values]
     x: Data = {"label": setting, "scale": "log" if numbers else "linear"}
     x["ticks"] = [list(tick) for tick in zip(at, texts, strict=True)]
     x |= {} if numbers else {"low": -0.5, "high": len(at) - 0.5}
@@ -75,6 +75,7 @@ def ladder(runs: Sequence[Run]) -> Data:
     panels = [
         panel(loss, x, {"label": "nats per token"}, "validation loss"),
         panel(by_layer(_last("per_token")), x, SHARE, "on at a token"),
+        panel(by_layer(_last("per_sequence")), x, SHARE_TO_ALL, "used in a sequence"),
         panel(by_layer(_last("per_batch")), x, SHARE_TO_ALL, batch),
         panel(by_layer(used_units), x, units, "the same, as a number of units"),
         panel(by_layer(silent_share), x, SHARE_TO_ALL, "on at no token of the probe"),

@@ -31,10 +31,11 @@ def by_width(runs: list[Run], value) -> list[list[float]]:
 
 def test_every_point_is_what_the_runs_measured(runs):
     data = KINDS["ladder"].data(runs[::-1])  # whatever order they come in
-    loss, per_token, per_batch, used, silent = data["panels"]
+    loss, per_token, per_sequence, per_batch, used, silent = data["panels"]
     values = {
         loss["title"]: (lambda run, l: run.probes()[-1]["val_loss"], loss),
         "per token": (lambda run, l: run.probes()[-1]["per_token"][l], per_token),
+        "per sequence": (lambda run, l: run.probes()[-1]["per_sequence"][l], per_sequence),
         "per batch": (lambda run, l: run.probes()[-1]["per_batch"][l], per_batch),
         "used": (
             lambda run, l: run.probes()[-1]["per_batch"][l] * run.config.d_mlp,
@@ -54,7 +55,7 @@ def test_every_point_is_what_the_runs_measured(runs):
             assert each["high"] == [max(v) for v in expected], name
             assert each["layer"] == (None if panel is loss else [l, 2])
     assert used["y"]["scale"] == "log"
-    assert drawn(draw_panels(data))[3].get_yscale() == "log"
+    assert drawn(draw_panels(data))[4].get_yscale() == "log"
     assert any("Means of 2 seeds" in note for note in data["notes"])
     assert any("after minirelu specificity" in note for note in data["notes"])
 
@@ -72,16 +73,16 @@ def test_information_is_shown_once_all_runs_were_measured_at_their_end_on_as_muc
         measured(run, 12, 256, nats[run.folder])
     for step, tokens in ((8, 256), (12, 512)):
         measured(runs[0], step, tokens, 0.1)
-        assert len(KINDS["ladder"].data(runs)["panels"]) == 5
+        assert len(KINDS["ladder"].data(runs)["panels"]) == 6
     measured(runs[0], 12, 256, nats[runs[0].folder])
     data = KINDS["ladder"].data(runs)
-    panel = data["panels"][5]
+    panel = data["panels"][6]
     points, chance = ([e for e in panel["lines"] if e["look"] == x] for x in ("points", "hollow"))
     expected = [np.mean(v) for v in by_width(runs, lambda run: nats[run.folder])]
     assert points[0]["y"] == pytest.approx(expected) and points[1]["y"] == [0, 0]
     assert chance[0]["y"] == pytest.approx([x / 10 for x in expected])
     assert any("256 held-out tokens" in note for note in data["notes"])
-    assert len(drawn(draw_panels(data))) == 6
+    assert len(drawn(draw_panels(data))) == 7
 
 
 def test_layers_stand_side_by_side_where_the_setting_is_a_word(runs, text_file, tmp_path):
@@ -102,7 +103,7 @@ def test_layers_stand_side_by_side_where_the_setting_is_a_word(runs, text_file, 
 
 def test_other_runs_are_refused(runs, text_file, tmp_path):
     one = [run for run in runs if run.config.d_mlp == 24]
-    words = "finished runs that differ in one of d_mlp, d_model, act_fn"
+    words = "finished runs of equal depth that differ in one setting"
     done = command("figure", "ladder", *(run.folder for run in one))
     check_fails_plainly(done, words, "the 2 finished ones given differ in none")
     other = new_run(tmp_path, text_file, l1=0.1)
