@@ -24,6 +24,7 @@ from minirelu.cli.sparsity import sparsity
 from minirelu.cli.specificity import specificity
 from minirelu.cli.sweep import sweep
 from minirelu.cli.train import train
+from minirelu.cli.unused import unused
 from minirelu.cli.wake import wake
 from minirelu.errors import UserError, one_line
 
@@ -45,7 +46,7 @@ def cli(context: click.Context) -> None:
 
 commands = (
     train, report, figure, compare, sample, sparsity, sweep, death, wake, specificity, prune,
-    capacity, effects, estimate, bench, check, export,
+    capacity, effects, unused, estimate, bench, check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)
