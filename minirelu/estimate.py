@@ -51,7 +51,7 @@ def memory(settings: Config) -> dict[str, int]:
 
     Examples
     --------
-    >>> parts = memory(Config.build("small"))
+    >>> parts = memory(Config.build("plain"))
     >>> list(parts)[:3], parts["weights"]
     (['weights', 'gradients', 'adamw'], 16461824)
     """
@@ -115,7 +115,7 @@ def flops(settings: Config, share_on: float = 1.0) -> float:
 
     Examples
     --------
-    >>> f"{flops(Config.build('small')) / 1e9:.0f} G"
+    >>> f"{flops(Config.build('plain')) / 1e9:.0f} G"
     '53 G'
     >>> f"{flops(Config.build('small'), share_on=0.05) / 1e9:.0f} G"
     '22 G'

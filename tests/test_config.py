@@ -103,8 +103,10 @@ def test_presets_survive_toml(preset, tmp_path):
 def test_default_is_small_as_described():
     config = Config.build()
     m = config.model
-    assert (m.n_layers, m.d_model, m.d_mlp, m.n_heads) == (6, 128, 2048, 4)
-    assert (m.n_ctx, m.d_vocab, config.text.corpus) == (256, 4096, "stdlib")
+    assert (m.n_layers, m.d_model, m.d_mlp, m.n_heads, m.bias) == (6, 64, 2048, 4, False)
+    assert (m.n_ctx, m.d_vocab, config.text.corpus) == (256, 1024, "stdlib")
+    plain = Config.build("plain")
+    assert (plain.model.d_model, plain.model.d_vocab, plain.train.steps) == (128, 4096, 700)
     paper = Config.build("paper")
     assert paper.model.d_mlp == 32768 and paper.train.batch_size * paper.model.n_ctx == 8192
 

@@ -16,7 +16,7 @@ from minirelu.kernels.workspace import Workspace
 def settings_of(**model_and_train) -> mr.Config:
     model = {k: v for k, v in model_and_train.items() if k in mr.ModelConfig.__dataclass_fields__}
     train = {k: v for k, v in model_and_train.items() if k not in model}
-    return mr.Config.build("small", options={"model": model, "train": train})
+    return mr.Config.build("plain", options={"model": model, "train": train})
 
 
 @pytest.mark.parametrize(

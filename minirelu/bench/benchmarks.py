@@ -23,7 +23,7 @@ SHARES_ON = (0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02)
 
 
 def model_of_width(d_mlp: int) -> ModelConfig:
-    """Preset ``small``, another d_mlp."""
+    """Preset ``plain``, another d_mlp."""
     return ModelConfig(6, 4, 128, d_mlp, n_ctx=256, d_vocab=4096, init="nanodo")
 
 

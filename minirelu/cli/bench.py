@@ -128,12 +128,12 @@ def _run(
         times = benchmarks.thread_times(2048, rounds, threads)
         results["threads"] = times
         faster = _ratio(times, "1 threads", f"{threads} threads")
-        say(f"One thread against {threads}, a step of preset small: {faster}\n")
+        say(f"One thread against {threads}, a step of preset plain: {faster}\n")
     if "watching" in wanted:
         times = benchmarks.watching_times(2048, rounds)
         results["watching"] = times
         cost = _ratio(times, "probe", "forward")
-        say(f"A probe against the forward pass of its tokens, preset small: {cost}\n")
+        say(f"A probe against the forward pass of its tokens, preset plain: {cost}\n")
     if "first" in wanted:
         results["first"] = child.first_steps()
         for state, seconds in results["first"].items():

@@ -14,9 +14,9 @@ from minirelu.errors import UserError
 CORE = ("base", "twin", "half_rate", "double_rate", "unit_clip", "clip_others")
 # From the largest to the smallest: a name, the preset, settings on top of it.
 SIZES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
-    "small": ("small", {"train": {"steps": 320}}),
+    "small": ("plain", {"train": {"steps": 320}}),
     "reduced": (
-        "small",
+        "plain",
         {
             "model": dict(n_layers=4, n_heads=2, d_model=64, d_mlp=1024, n_ctx=128, d_vocab=1024),
             "train": dict(steps=320, batch_size=16, learning_rate=1e-2),

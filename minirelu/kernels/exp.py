@@ -1,7 +1,7 @@
 """An exponential that runs on vector registers.
 
 Numba calls the C library's ``exp`` one number at a time, and softmax takes 25 million of them in
-a training step of preset ``small``.
+a training step of preset ``plain``.
 """
 
 from __future__ import annotations

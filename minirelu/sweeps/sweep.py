@@ -25,7 +25,7 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
     # Figures 3 and 4 of Wild & Anderson, so small that a run takes less than a minute.
     "fig3": (
         {"d_mlp": (512, 1024, 2048)},
-        "small",
+        "plain",
         {
             "model": dict(_REDUCED, n_layers=4),
             "train": dict(steps=600, batch_size=16, learning_rate=1e-2),
@@ -33,19 +33,19 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
     ),
     "fig4": (
         {"n_layers": (6, 10, 14)},
-        "small",
+        "plain",
         {"model": dict(_REDUCED, d_mlp=512), "train": dict(steps=400)},
     ),
     # From too small to ample: where the pattern across layers begins.
     "ladder-d-mlp": (
         {"d_mlp": (64, 128, 256, 512, 1024, 2048, 4096, 8192)},
-        "small",
+        "plain",
         _LADDER,
     ),
-    "ladder-d-model": ({"d_model": (16, 32, 64, 128, 256)}, "small", _LADDER),
+    "ladder-d-model": ({"d_model": (16, 32, 64, 128, 256)}, "plain", _LADDER),
     "ladder-act-fn": (
         {"act_fn": ("relu", "relu2", "topk", "leaky_relu", "gelu")},
-        "small",
+        "plain",
         _LADDER,
     ),
     # What moves the use of a layer? Two values of each setting, and a fraction of their grid.
@@ -64,7 +64,7 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
             "act_fn": ("relu", "relu2"),
             "l1": (0.0, 3e-5),
         },
-        "small",
+        "plain",
         {
             "model": dict(n_heads=2, n_ctx=128, n_layers=4),
             "train": dict(steps=500, schedule="constant", snapshot_budget_gb=0.0),
@@ -307,10 +307,11 @@ def parse_value(field: str, text: str) -> Any:
 def value_name(value: Any) -> str:
     """Return a value as a part of a folder's name, on any system.
 
-    >>> value_name((32, 64, 16)), value_name(True), value_name(1e-3)
-    ('32-64-16', 'true', '0.001')
+    >>> value_name((32, 64, 16)), value_name(True), value_name(1e-3), value_name(("freeze a=*",))
+    ('32-64-16', 'true', '0.001', 'freeze_a__')
     """
     if isinstance(value, tuple):
-        return "-".join(map(str, value))
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = "-".join(map(str, value))
+    else:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
     return re.sub(r"[^\w.+-]", "_", text)

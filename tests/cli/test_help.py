@@ -26,7 +26,7 @@ def test_help_has_an_example_for_every_command():
 @pytest.mark.parametrize(
     "arguments, shown",
     [
-        ([], "Optimizer steps. (small: 700)"),
+        ([], "Optimizer steps. (small: 1400)"),
         (["--preset", "tiny"], "Optimizer steps. (tiny: 400)"),
         (["--preset=paper", "--d-mlp", "wrong"], "Optimizer steps. (paper: 700)"),
         (["--config", "my.toml"], "Optimizer steps. (my.toml: 77)"),
