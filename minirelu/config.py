@@ -331,6 +331,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # What most measurements in tutorials/ were made with.
     "plain": {},
+    # A first layer that goes quiet, in a minute: an L1 penalty, and small initial weights.
+    "quiet": {
+        "model": dict(
+            n_layers=4, n_heads=2, d_model=32, n_ctx=128, d_vocab=512, init_embed=0.2, init_w_in=0.2
+        ),
+        "train": dict(steps=500, warmup_steps=20, learning_rate=1e-2, schedule="constant", l1=1e-4),
+    },
     # Four times the hidden units.
     "wide": {"model": dict(d_mlp=8192)},
     # The width of Wild & Anderson, 8192 tokens a step.

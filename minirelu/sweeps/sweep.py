@@ -70,6 +70,33 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
             "train": dict(steps=500, schedule="constant", snapshot_budget_gb=0.0),
         },
     ),
+    # What makes the first layer go quiet? Each time something is kept from acting.
+    "causes": (
+        {
+            "intervene": (
+                (),
+                ("centre",),
+                ("freeze params=embed.*,pos_embed.*",),
+                ("freeze params=blocks.0.mlp.W_in",),
+                ("freeze params=blocks.0.mlp.b_in",),
+                ("freeze params=*.b_*,*.b",),
+            )
+        },
+        "quiet",
+        {},
+    ),
+    "biases": (
+        {
+            "intervene": (
+                (),
+                ("freeze params=*.ln*.b,ln_final.b,*.attn.b_*",),  # of the MLPs alone
+                ("freeze params=*.b_*",),  # of layer norms alone
+                ("freeze params=*.b_*,*.b",),  # none learns
+            )
+        },
+        "quiet",
+        {"train": dict(l1=0.0)},
+    ),
     # Figures 3 and 4 at the paper's width and depth.
     "fig3-paper": ({"d_mlp": (8192, 16384, 32768)}, "paper", {"train": dict(steps=2000)}),
     "fig4-paper": (
