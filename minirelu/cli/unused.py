@@ -29,7 +29,7 @@ def unused(
     page: str | None,
     threads: int | None,
 ) -> None:
-    """Say whether units that a batch leaves unused are specific or silent.
+    """Tell whether the units that a batch leaves unused are silent.
 
     Follows the units that no token of the probe turns on to a long text, and to a text of random
     tokens, in which every token is as frequent as any other. Several runs are seeds of the same

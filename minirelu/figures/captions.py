@@ -23,6 +23,10 @@ CAPTIONS: dict[str, str] = {
     "layers part, the pattern across them begins; where the number of units used stops rising, "
     "more width is not put to use. Firing tells of the token by as much as points lie above the "
     "hollow ones.",
+    "phase": "Each colour is a layer: to the left fewer units on at a token, to the bottom fewer "
+    "used in a batch. Where layers lie on one curve, one that still uses all its units in a batch "
+    "is only behind the others; where they part, the same use per token is spread over more units "
+    "or fewer.",
     "fig5": "As figure 2a, over the whole run and with even steps. Where a line flattens, the "
     "layer has settled; where it still falls, a longer run would be sparser (figure 5 of the "
     "paper).",
