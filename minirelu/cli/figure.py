@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from minirelu.cli.found import PAGE_HELP, print_table, write_found
 from minirelu.cli.say import say
 from minirelu.errors import program
 
@@ -22,12 +23,14 @@ from minirelu.errors import program
     help="Write FILE.png and FILE.svg.  [default: in the run's figures/; of several runs, here]",
 )
 @click.option("--json", "json_file", type=click.Path(), help="Also write the numbers to a file.")
+@click.option("--page", type=click.Path(), help=PAGE_HELP)
 def figure(
     name: str | None,
     folders: tuple[str, ...],
     list_them: bool,
     out: str | None,
     json_file: str | None,
+    page: str | None,
 ) -> None:
     """Draw one figure of a run, or of several.
 
@@ -53,6 +56,7 @@ def figure(
     from minirelu.figures.runs import open_runs
     from minirelu.figures.style import save
     from minirelu.runs.files import explained, write_text
+    from minirelu.runs.markdown import table as markdown
 
     runs = open_runs(folders)
     kind.check(name, len(runs))
@@ -66,6 +70,13 @@ def figure(
         if json_file:
             write_text(Path(json_file), json.dumps(data, indent=1, allow_nan=False))
             say(f"data    {json_file}")
+    table = data.get("table")
+    if table:
+        print_table(table)
+        say()
+    if page:
+        text = markdown(table[0], table[1:]) if table else ""
+        write_found({}, data, text, name, None, None, page, kind.draw)
     for i, row in enumerate(textwrap.wrap(CAPTIONS[name], 88)):
         say(f"{'' if i else 'read it':8}{row}")
 

@@ -14,6 +14,8 @@ from minirelu.cli.say import say
 PAGE_HELP = "Also put tables and figure into a page, between its marks: PAGE.md, or PAGE.md#PART."
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from minirelu.figures.panels import Data
     from minirelu.runs.run import Run
 
@@ -68,6 +70,7 @@ def write_found(
     json_file: str | None,
     figure: str | None,
     page: str | None,
+    draw: Callable[[Data], Figure] | None = None,
 ) -> None:
     """Write results where it was asked.
 
@@ -81,7 +84,10 @@ def write_found(
         Markdown, for the ``page``; the figure, if there is one, follows it there.
     part : str
         name of the part of the page, unless the page says which, as in ``page.md#part``.
+    draw : callable, optional
+        what draws the data, if it is not made of panels.
     """
+    from minirelu.figures.panels import draw_panels
     from minirelu.figures.pruning import save_drawn
     from minirelu.runs.files import explained, write_text
     from minirelu.runs.markdown import parts_around, replace_part
@@ -95,12 +101,12 @@ def write_found(
             write_text(Path(json_file), json.dumps(content, indent=1, allow_nan=False))
         say(f"numbers   {json_file}")
     if figure and data:
-        picture = save_drawn(data, Path(figure).with_suffix(""))
+        picture = save_drawn(data, Path(figure).with_suffix(""), draw or draw_panels)
         say(f"figure    {picture}")
     if page:
         if data:
-            picture = save_drawn(data, file.with_suffix("") / part)
+            picture = save_drawn(data, file.with_suffix("") / part, draw or draw_panels)
             picture.with_suffix(".svg").unlink(missing_ok=True)
-            text += f"\n\n![{data['title']}]({file.stem}/{picture.name})"
+            text += "\n\n" * bool(text) + f"![{data['title']}]({file.stem}/{picture.name})"
         replace_part(file, part, text)
         say(f"page      {file}, part {part}")

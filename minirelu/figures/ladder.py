@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from minirelu.errors import UserError
 from minirelu.figures.panels import Data, figure_data, line, panel
 from minirelu.figures.price import silent_share
-from minirelu.figures.runs import check_comparable, differing, groups, mean_and_range, name_of
+from minirelu.figures.runs import (
+    Group,
+    check_comparable,
+    differing,
+    groups,
+    mean_and_range,
+    name_of,
+)
 from minirelu.figures.usage_over_training import SHARE, SHARE_TO_ALL, batch_tokens
 from minirelu.figures.width_and_depth import is_finished
 from minirelu.runs.run import Run, measured, probes_of
@@ -101,7 +108,31 @@ def ladder(runs: Sequence[Run]) -> Data:
     if left_out := [name_of(run) for run in runs if run not in done]:
         notes.append(f"Left out, not finished: {', '.join(left_out)}.")
     step = done[0].settings.train.steps
-    return figure_data(f"What {setting} changes, at step {step}", panels, done, notes, 2)
+    data = figure_data(f"What {setting} changes, at step {step}", panels, done, notes, 2)
+    return data | {"table": _table(setting, texts, together, L)}
+
+
+def _table(setting: str, values: list[str], together: Sequence[Group], L: int) -> list[list[str]]:
+    """What matters most as text, shares in %: means over seeds, and lowest to highest."""
+
+    def cell(of: Callable[[Run], float | None], scale: float = 100, digits: int = 1) -> list[str]:
+        cells = []
+        for group in together:
+            spread = mean_and_range([of(run) for run in group.runs])
+            mean, low, high = ("-" if v is None else f"{scale * v:.{digits}f}" for v in spread)
+            cells.append(mean if len(group.runs) == 1 else f"{mean} ({low} to {high})")
+        return cells
+
+    columns = {
+        setting: values,
+        "loss": cell(lambda run: probes_of(run)[-1]["val_loss"], 1, 3),
+        "layer 0, token": cell(lambda run: _last("per_token")(run, 0)),
+        "layer 0, sequence": cell(lambda run: _last("per_sequence")(run, 0)),
+        **{
+            f"layer {l}, batch": cell(lambda run, l=l: _last("per_batch")(run, l)) for l in range(L)
+        },
+    }
+    return [[*columns], *map(list, zip(*columns.values(), strict=True))]
 
 
 def _last(measure: str) -> Value:

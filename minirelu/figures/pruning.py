@@ -5,14 +5,17 @@ Points and lines are means over seeds, bars and shades their 95 % intervals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minirelu.figures.panels import Data, draw_panels, figure_data, line, panel
 from minirelu.figures.style import save
 from minirelu.intervals import over_seeds
 from minirelu.runs.files import explained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Content = dict[str, Any]
 # The look of each criterion, in every panel.
@@ -171,8 +174,8 @@ def capacity(content: Content) -> Data:
     return figure_data(title, [panel(lines, x, y)], [], notes, 1, False) | {"runs": content["runs"]}
 
 
-def save_drawn(data: Data, target: Path) -> Path:
+def save_drawn(data: Data, target: Path, draw: Callable[[Data], Figure] = draw_panels) -> Path:
     """Draw as .png and .svg; return the first."""
     with explained("writing the figure"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        return save(draw_panels(data), target)
+        return save(draw(data), target)

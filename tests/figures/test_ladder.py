@@ -60,6 +60,22 @@ def test_every_point_is_what_the_runs_measured(runs):
     assert any("after minirelu specificity" in note for note in data["notes"])
 
 
+def test_the_table_has_what_matters_most_as_numbers_and_goes_to_a_page(runs, tmp_path):
+    head, *rows = KINDS["ladder"].data(runs)["table"]
+    assert head[:3] == ["d_mlp", "loss", "layer 0, token"] and head[-1] == "layer 1, batch"
+    for row, values in zip(rows, by_width(runs, lambda run: run.probes()[-1]["per_batch"][1]),
+                           strict=True):  # fmt: skip
+        mean, low, high = (100 * f(values) for f in (np.mean, min, max))
+        assert row[-1] == f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    page = tmp_path / "page.md"
+    page.write_text("<!-- dose: begin -->\n<!-- dose: end -->\n", encoding="utf-8")
+    done = command("figure", "ladder", *(run.folder for run in runs), "--page", f"{page}#dose",
+                   "--out", tmp_path / "f.png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| d_mlp | loss |" in page.read_text(encoding="utf-8")
+    assert (tmp_path / "page" / "dose.png").is_file() and rows[0][1] in done.stdout
+
+
 def measured(run: Run, step: int, tokens: int, nats: float) -> None:
     """Store what ``minirelu specificity`` would, with these nats in the first layer."""
     layer = dict.fromkeys(NUMBERS, 0.0)
