@@ -79,6 +79,8 @@ NAMED: dict[str, tuple[dict[str, tuple[Any, ...]], str, dict[str, dict[str, Any]
                 ("freeze params=embed.*,pos_embed.*",),
                 ("freeze params=blocks.0.mlp.W_in",),
                 ("freeze params=blocks.0.mlp.b_in",),
+                ("freeze params=blocks.0.ln2.b",),
+                ("freeze params=blocks.0.mlp.b_in,blocks.0.ln2.b",),
                 ("freeze params=*.b_*,*.b",),
             )
         },
