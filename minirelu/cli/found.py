@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minirelu.cli.say import say
+from minirelu.errors import UserError, shown
 
 PAGE_HELP = "Also put tables and figure into a page, between its marks: PAGE.md, or PAGE.md#PART."
 
@@ -53,6 +54,25 @@ def about(
     }
 
 
+def open_finished(folders: Sequence[str]) -> list[Run]:
+    """Runs, each once; of a sweep the finished ones."""
+    from minirelu.figures.runs import open_runs
+    from minirelu.sweeps.folder import finished_runs
+    from minirelu.sweeps.sweep import Sweep
+
+    runs: dict[Path, Run] = {}
+    for folder in map(Path, folders):
+        if (folder / "sweep.toml").is_file():
+            opened = [run for _, run in finished_runs(folder, Sweep.from_folder(folder))]
+            if not opened:
+                raise UserError(f"no run of the sweep in {shown(folder)} is finished yet")
+        else:
+            opened = open_runs([folder])
+        for run in opened:
+            runs.setdefault(run.folder.resolve(), run)
+    return list(runs.values())
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """The first column to the left, the others to the right; an empty line above."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -79,7 +99,7 @@ def write_found(
     content : dict
         for ``json_file``.
     data : dict, optional
-        of the ``figure``, as ``minirelu.figures.panels`` draws it.
+        of the ``figure``, as ``minirelu.figures.panels`` draws it, or ``draw``.
     text : str
         Markdown, for the ``page``; the figure, if there is one, follows it there.
     part : str
@@ -101,11 +121,11 @@ def write_found(
             write_text(Path(json_file), json.dumps(content, indent=1, allow_nan=False))
         say(f"numbers   {json_file}")
     if figure and data:
-        picture = save_drawn(data, Path(figure).with_suffix(""), draw or draw_panels)
+        picture = save_drawn(data, Path(figure).with_suffix(""), draw)
         say(f"figure    {picture}")
     if page:
         if data:
-            picture = save_drawn(data, file.with_suffix("") / part, draw or draw_panels)
+            picture = save_drawn(data, file.with_suffix("") / part, draw)
             picture.with_suffix(".svg").unlink(missing_ok=True)
             text += "\n\n" * bool(text) + f"![{data['title']}]({file.stem}/{picture.name})"
         replace_part(file, part, text)

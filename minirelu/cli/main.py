@@ -11,6 +11,7 @@ import minirelu
 from minirelu.cli.bench import bench
 from minirelu.cli.capacity import capacity
 from minirelu.cli.check import check
+from minirelu.cli.claims import claims
 from minirelu.cli.compare import compare
 from minirelu.cli.death import death
 from minirelu.cli.effects import effects
@@ -46,7 +47,7 @@ def cli(context: click.Context) -> None:
 
 commands = (
     train, report, figure, compare, sample, sparsity, sweep, death, wake, specificity, prune,
-    capacity, effects, unused, estimate, bench, check, export,
+    capacity, effects, unused, claims, estimate, bench, check, export,
 )  # fmt: skip
 for command in commands:
     cli.add_command(command)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minirelu.cli.found import PAGE_HELP, print_table, write_found
+from minirelu.cli.found import PAGE_HELP, open_finished, print_table, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
-from minirelu.errors import UserError, command, shown
+from minirelu.errors import UserError, command
 
 if TYPE_CHECKING:
     from minirelu.figures.runs import Group
@@ -117,24 +117,11 @@ def _at(run: Run, step: int | None) -> int:
 
 
 def _open(folders: tuple[str, ...]) -> list[Run]:
-    """Runs, each once; of a sweep the finished ones."""
-    from minirelu.figures.runs import open_runs
-    from minirelu.sweeps.folder import finished_runs
-    from minirelu.sweeps.sweep import Sweep
-
-    runs: dict[Path, Run] = {}
-    for folder in map(Path, folders):
-        if (folder / "sweep.toml").is_file():
-            opened = [run for _, run in finished_runs(folder, Sweep.from_folder(folder))]
-            if not opened:
-                raise UserError(f"no run of the sweep in {shown(folder)} is finished yet")
-        else:
-            opened = open_runs([folder])
-        for run in opened:
-            runs.setdefault(run.folder.resolve(), run)
-    for run in runs.values():
+    """Runs with weights, each once; of a sweep the finished ones."""
+    runs = open_finished(folders)
+    for run in runs:
         _at(run, None)
-    return list(runs.values())
+    return runs
 
 
 def _content(together: list[Group], measured: dict[Path, list[Results]]) -> dict[str, Any]:

@@ -174,8 +174,8 @@ def capacity(content: Content) -> Data:
     return figure_data(title, [panel(lines, x, y)], [], notes, 1, False) | {"runs": content["runs"]}
 
 
-def save_drawn(data: Data, target: Path, draw: Callable[[Data], Figure] = draw_panels) -> Path:
+def save_drawn(data: Data, target: Path, draw: Callable[[Data], Figure] | None = None) -> Path:
     """Draw as .png and .svg; return the first."""
     with explained("writing the figure"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        return save(draw(data), target)
+        return save((draw or draw_panels)(data), target)
