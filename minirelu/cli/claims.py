@@ -250,7 +250,7 @@ def _print(block: Block, several: bool) -> None:
         if a.reason:
             unsaid.setdefault(a.reason, []).append(a.claim.name)
     for why, names in unsaid.items():
-        _paragraph(f"cannot be said, {', '.join(names)}: {why}")
+        say(f"cannot be said, {', '.join(names)}: {why}")  # in one piece: it holds a command
 
 
 def _print_meaning(asked: list[Claim], folders: str, run: Run, study: str | None) -> None:
@@ -263,8 +263,9 @@ def _print_meaning(asked: list[Claim], folders: str, run: Run, study: str | None
         )  # fmt: skip
         _paragraph(
             f"{claim.name} ({claim.source}): {claim.says} Number: {claim.number}. Null: "
-            f"{claim.null}. See: {program()} {see.replace('STUDY', study or 'STUDY')}"
+            f"{claim.null}."
         )
+        say(f"    {program()} {see.replace('STUDY', study or 'STUDY')}")
 
 
 def _paragraph(text: str) -> None:
