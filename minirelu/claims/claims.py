@@ -134,7 +134,7 @@ CLAIMS: dict[str, Claim] = {
             "Units on at a token become far fewer over training.",
             "Fig 5",
             "use per token at the end over that at step 0, mean of the layers",
-            "1: no change", FACTOR, Thresholds(0.5, 1.0, above=False), "figure fig5 RUN...",
+            "no change", FACTOR, Thresholds(0.5, 1.0, above=False), "figure fig5 RUN...",
             probes.what_is_left,
         ),
         Claim(
@@ -151,7 +151,7 @@ CLAIMS: dict[str, Claim] = {
             "Fig 2a",
             "use per sequence, mean of the layers: how far it dips within 64 steps and is back by "
             "256, the lesser of the two, in points",
-            "0: no dip", POINTS, Thresholds(0.05, 0.0), "figure early RUN...",
+            "no dip", POINTS, Thresholds(0.05, 0.0), "figure early RUN...",
             probes.dip_per_sequence, reach=probes.BACK_BY,
         ),
         Claim(
@@ -160,7 +160,7 @@ CLAIMS: dict[str, Claim] = {
             "Fig 2b",
             "positions at which the median used unit is on, mean of the layers: how far it rises "
             "within 64 steps and is back by 256, the lesser of the two, in points",
-            "0: no peak", POINTS, Thresholds(0.10, 0.0), "figure fig2b RUN...",
+            "no peak", POINTS, Thresholds(0.10, 0.0), "figure fig2b RUN...",
             probes.peak_of_median, reach=probes.BACK_BY,
         ),
         Claim(
@@ -186,7 +186,7 @@ CLAIMS: dict[str, Claim] = {
             "text",
             "effective number of tokens that the median unit responds to: first and last layer, "
             "the larger over the smaller",
-            "1: alike", FACTOR, Thresholds(2.0, 1.1), "figure specificity RUN...",
+            "alike", FACTOR, Thresholds(2.0, 1.1), "figure specificity RUN...",
             units.specificity_of_ends,
         ),
         Claim(
@@ -195,7 +195,7 @@ CLAIMS: dict[str, Claim] = {
             "Fig 3",
             "change of use per batch (mean of the layers, at the end) for each doubling of d_mlp, "
             "in points",
-            "0: no trend", POINTS, _BELOW_0, "figure fig3 RUN...",
+            "no trend", POINTS, _BELOW_0, "figure fig3 RUN...",
             across.slope_with_width("per_batch"), of=WIDTHS,
         ),
         Claim(
@@ -204,7 +204,7 @@ CLAIMS: dict[str, Claim] = {
             "Fig 3",
             "change of use per token (mean of the layers, at the end) for each doubling of d_mlp, "
             "in points",
-            "0: no trend", POINTS, _BELOW_0, "figure fig3 RUN...",
+            "no trend", POINTS, _BELOW_0, "figure fig3 RUN...",
             across.slope_with_width("per_token"), of=WIDTHS,
         ),
         Claim(
@@ -213,7 +213,7 @@ CLAIMS: dict[str, Claim] = {
             "Fig 4",
             "use per batch at the end, last layer less first, at the depth where the difference is "
             "smallest (0 if its sign changes), in points",
-            "0: alike", POINTS, Thresholds(0.05, -0.05), "figure fig4 RUN...",
+            "alike", POINTS, Thresholds(0.05, -0.05), "figure fig4 RUN...",
             across.weakest_with_depth, of=DEPTHS,
         ),
         Claim(
@@ -236,7 +236,7 @@ CLAIMS: dict[str, Claim] = {
             "text",
             "deaths avoided where the most suspect batch is swapped for another, less those where "
             "an innocent one is, in points",
-            "0: no matter which", POINTS, Thresholds(0.1, 0.5, above=False),
+            "no matter which", POINTS, Thresholds(0.1, 0.5, above=False),
             "death replay --out STUDY",
             deaths.statistic("replay", "suspect - innocent", 0.0), of=STUDY,
         ),

@@ -43,7 +43,7 @@ def of_page(answers: Sequence[Answer]) -> Rows:
                 _seen_if(a),
                 null if null == "-" else f"{null} ({a.claim.null})",
                 str(a.seeds),
-                f"{a.verdict}: {a.reason}" if a.reason else f"**{a.verdict}**",
+                f"**{a.verdict}**" + f": {a.reason}" * bool(a.reason),
                 f"`minirelu {a.claim.shown_by}`",
             ]
         )

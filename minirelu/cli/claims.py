@@ -145,7 +145,7 @@ def _of_groups(asked: list[Claim], together: list[Group]) -> list[Block]:
                 f"{seeds(len(group.runs))}; probe of {first['probe_tokens']:,} tokens, in batches "
                 f"of {first['batch_tokens']:,}. {what_on_means(group.runs[0].config)}"
             )
-            name = group.name if len(together) > 1 else "these runs"
+            name = group.name if len(together) > 1 else "These runs"
             found = [_ask(c, partial(ask_runs, c, group.runs, bar.update)) for c in of_runs]
             blocks += [Block(name, facts.strip(), found)] * bool(found)
     return blocks
@@ -213,7 +213,7 @@ def _of_study(asked: list[Claim], study: Study | None) -> list[Block]:
         return ask_study(claim, study)
 
     found = [_ask(c, partial(ask, c)) for c in asked if c.of == STUDY]
-    name = f"study {study.folder.name}" if study else "study"
+    name = f"Study {study.folder.name}" if study else "Study"
     facts = f"{_shape(study.base)}; {study.plan.seeds} seeds." if study else ""
     return [Block(name, facts, found)] * bool(found)
 
@@ -282,6 +282,6 @@ def _markdown(blocks: list[Block]) -> str:
     parts = []
     for block in blocks:
         head, *body = tables.of_page(block.answers)
-        parts.append(f"**{block.name}.** {block.facts}\n\n{table(head, body)}")
+        parts.append(f"**{block.name}.** {block.facts}".rstrip() + f"\n\n{table(head, body)}")
     parts.append(f"Too vague to be tested as far as it is known to us: {'; '.join(UNTESTED)}.")
     return "\n\n".join(parts)

@@ -68,13 +68,14 @@ def claims(content: dict[str, Any]) -> Data:
 def draw_claims(data: Data) -> Figure:
     """Draw what :func:`claims` describes."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
     strips = data["strips"]
     heights = [_AROUND + _APART * (len(strip["marks"]) - 1) for strip in strips] or [1]
     height = 1.2 + sum(heights) + _TICKS * len(heights)
-    figure = Figure(figsize=(9, height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.01, hspace=0.01)  # type: ignore[union-attr]
+    close = ConstrainedLayoutEngine(h_pad=0.01, hspace=0.01)
+    figure = Figure(figsize=(9, height), layout=close)
     grid = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, strip in zip(grid, strips, strict=False):
         _draw_strip(axes, strip)

@@ -46,6 +46,7 @@ def test_layer_0_turns_every_verdict(trained_to, tmp_path, first, verdict):
     assert answer["verdict"] == verdict and answer["seeds"] == len(first)
     assert answer["value"] == pytest.approx(sum(first) / len(first))
     assert answer["null"]["value"] == 1.0
+    assert ("two seeds" in answer["why"]) == (len(first) == 1)
     assert [answer["by_seed"][str(s)]["value"] for s in range(len(first))] == pytest.approx(first)
     assert f"{len(first)}  {verdict:>{max(7, len(verdict))}}" in out  # below the heading "verdict"
     assert len(content["runs"]) == len(first) and content["settings"]["model"]["d_mlp"] == 32
