@@ -122,8 +122,8 @@ def test_width_is_asked_of_all_groups_together(trained_to, tmp_path, step, verdi
 
 def test_depth_is_asked_of_runs_that_differ_in_it_alone(trained_to, tmp_path):
     runs = [
-        trained_to([0.2, *[0.5] * (L - 2), 0.6 + 0.1 * s], seed=s, d_mlp=F)
-        for L, F in ((2, 32), (3, 32), (4, 64))
+        trained_to([0.2, *[0.5] * (L - 2), last + 0.1 * s], seed=s, d_mlp=F)
+        for L, F, last in ((2, 32, 0.6), (3, 32, 0.7), (4, 64, 0.3))
         for s in (0, 1)
     ]
     _, _, blocks = ask(tmp_path, *folders(runs), "--claim", "depth")

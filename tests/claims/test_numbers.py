@@ -125,6 +125,9 @@ def test_families_are_of_seeds_that_every_group_has(trained_to):
     answer = ask_family(CLAIMS["width-per-batch"], groups)
     values = {seed: reading.value for seed, reading in answer.readings.items()}
     assert values == pytest.approx({0: -0.1, 1: -0.2})
+    assert answer.reason == ""
+    young = [[trained_to([0.5], seed=s, d_mlp=F, loss=9.0) for s in (0, 1)] for F in (32, 64)]
+    assert "too short" in ask_family(CLAIMS["width-per-batch"], [groups[0], young[1]]).reason
     for lacking in ([groups[0]], [groups[0][:1], groups[1][:1]]):
         with pytest.raises(Missing):
             ask_family(CLAIMS["width-per-batch"], lacking)
