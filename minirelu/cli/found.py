@@ -107,7 +107,6 @@ def write_found(
     draw : callable, optional
         what draws the data, if it is not made of panels.
     """
-    from minirelu.figures.panels import draw_panels
     from minirelu.figures.pruning import save_drawn
     from minirelu.runs.files import explained, write_text
     from minirelu.runs.markdown import parts_around, replace_part
