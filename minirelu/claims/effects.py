@@ -9,6 +9,7 @@ residuals, from which the intervals are made, and widens them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,8 @@ def responses(n_tokens: int | None = None) -> list[Response]:
     """What is asked of every run of a screen; with ``n_tokens``, also of that many tokens."""
 
     def last(run: Run, name: str) -> list[float]:
-        return measured(run.probes()[-1], name, run.config.n_layers)
+        values = measured(run.probes()[-1], name, run.config.n_layers)
+        return [math.nan if v is None else v for v in values]
 
     def first(name: str) -> Callable[[Run], float]:
         return lambda run: last(run, name)[0]
@@ -241,7 +243,8 @@ def table_of(content: dict[str, Any]) -> list[list[str]]:
             star = "*" if clear(effect) else " "
             cells.append(f"{scale * effect['value']:+.{digits}f} ± {scale * half:.{digits}f}{star}")
         rows.append([setting["setting"], setting["low"] or "none", setting["high"], *cells])
-    scale = [100 if r["percent"] else 1 for r in content["responses"]]
-    lowest = [f"{k * r['lowest']:.3g}" for k, r in zip(scale, content["responses"], strict=True)]
-    highest = [f"{k * r['highest']:.3g}" for k, r in zip(scale, content["responses"], strict=True)]
-    return [*rows, ["lowest run", "", "", *lowest], ["highest run", "", "", *highest]]
+    ends = {
+        end: [f"{(100 if r['percent'] else 1) * r[end]:.3g}" for r in content["responses"]]
+        for end in ("lowest", "highest")
+    }
+    return [*rows, *([f"{end} run", "", "", *texts] for end, texts in ends.items())]

@@ -57,7 +57,7 @@ def unused(
     run: Run,
     n_tokens: int = 1_000_000,
     step: int | None = None,
-    on_read: Callable[[int], object] = lambda n: None,
+    on_read: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Any]:
     """Follow the units that a batch of held-out text leaves unused to more text.
 

@@ -16,12 +16,13 @@ def effects(content: dict[str, Any]) -> Data:
     names = [f"{s['setting']} {s['low'] or 'none'} to {s['high']}" for s in settings]
     # The first setting is at the top; the axis runs upwards.
     at = [len(settings) - 1 - i for i in range(len(settings))]
+    low, high = -0.7, len(settings) - 0.3
     y = {"label": "", "ticks": [[i, name] for i, name in zip(at, names, strict=True)],
-         "low": -0.7, "high": len(settings) - 0.3}  # fmt: skip
+         "low": low, "high": high}  # fmt: skip
     for i, response in enumerate(content["responses"]):
         scale = 100 if response["percent"] else 1
         unit = "points" if response["percent"] else "nats"
-        lines = [line([0, 0], [y["low"], y["high"]], None, "mark 0")]
+        lines = [line([0, 0], [low, high], None, "mark 0")]
         for is_clear, look in ((True, "arm 0"), (False, "hollow")):
             shown = [
                 (scale * e["value"], scale * e["low"], scale * e["high"], row)
@@ -29,9 +30,9 @@ def effects(content: dict[str, Any]) -> Data:
                 if clear(e) == is_clear
             ]
             if shown:
-                value, low, high, rows = (list(each) for each in zip(*shown, strict=True))
+                value, left, right, rows = (list(each) for each in zip(*shown, strict=True))
                 series = "interval leaves out 0" if is_clear else "interval holds 0"
-                points = line(value, rows, None, look, series, across=(low, high))
+                points = line(value, rows, None, look, series, across=(left, right))
                 lines.append(points)
         x = {"label": unit, "scale": "linear"}
         panels.append(panel(lines, x, y, response["meaning"]))

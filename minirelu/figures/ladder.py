@@ -115,22 +115,20 @@ def ladder(runs: Sequence[Run]) -> Data:
 def _table(setting: str, values: list[str], together: Sequence[Group], L: int) -> list[list[str]]:
     """What matters most as text, shares in %: means over seeds, and lowest to highest."""
 
-    def cell(of: Callable[[Run], float | None], scale: float = 100, digits: int = 1) -> list[str]:
+    def cell(value: Value, l: int, scale: float = 100, digits: int = 1) -> list[str]:
         cells = []
         for group in together:
-            spread = mean_and_range([of(run) for run in group.runs])
+            spread = mean_and_range([value(run, l) for run in group.runs])
             mean, low, high = ("-" if v is None else f"{scale * v:.{digits}f}" for v in spread)
             cells.append(mean if len(group.runs) == 1 else f"{mean} ({low} to {high})")
         return cells
 
     columns = {
         setting: values,
-        "loss": cell(lambda run: probes_of(run)[-1]["val_loss"], 1, 3),
-        "layer 0, token": cell(lambda run: _last("per_token")(run, 0)),
-        "layer 0, sequence": cell(lambda run: _last("per_sequence")(run, 0)),
-        **{
-            f"layer {l}, batch": cell(lambda run, l=l: _last("per_batch")(run, l)) for l in range(L)
-        },
+        "loss": cell(lambda run, _: probes_of(run)[-1]["val_loss"], 0, 1, 3),
+        "layer 0, token": cell(_last("per_token"), 0),
+        "layer 0, sequence": cell(_last("per_sequence"), 0),
+        **{f"layer {l}, batch": cell(_last("per_batch"), l) for l in range(L)},
     }
     return [[*columns], *map(list, zip(*columns.values(), strict=True))]
 
