@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from minirelu.errors import UserError
 from minirelu.figures.panels import Data, figure_data, line, panel
@@ -21,6 +22,7 @@ from minirelu.runs.run import Run, measured, probes_of
 from minirelu.specificity.measure import FILE, read_results
 from minirelu.sweeps.sweep import value_name
 
+_LONGEST = 12  # characters of a tick on an axis without numbers
 _APART = 0.08  # layers at one tick of an axis without numbers
 Value = Callable[[Run, int], "float | None"]  # of a run's layer
 
@@ -51,9 +53,11 @@ def ladder(runs: Sequence[Run]) -> Data:
         order = sorted(range(len(values)), key=values.__getitem__)
         together, values = [together[i] for i in order], [values[i] for i in order]
     at = values if numbers else list(range(len(values)))
-    texts = [f"{v:g}" if type(v) is float else value_name(v) or "none" for v in values]
+    texts = [_text(value) for value in values]
+    long = max(map(len, texts)) > _LONGEST  # then letters stand for them
+    ticks = [chr(ord("a") + i) for i in range(len(texts))] if long else texts
     x: Data = {"label": setting, "scale": "log" if numbers else "linear"}
-    x["ticks"] = [list(tick) for tick in zip(at, texts, strict=True)]
+    x["ticks"] = [list(tick) for tick in zip(at, ticks, strict=True)]
     x |= {} if numbers else {"low": -0.5, "high": len(at) - 0.5}
     L = done[0].config.n_layers
 
@@ -88,6 +92,8 @@ def ladder(runs: Sequence[Run]) -> Data:
         panel(by_layer(silent_share), x, SHARE_TO_ALL, "on at no token of the probe"),
     ]
     notes = check_comparable(done, "per_batch")
+    if long:
+        notes.append("; ".join(f"{a}: {text}" for a, text in zip(ticks, texts, strict=True)) + ".")
     if read := _text_read(done):
         found = {run.folder: read_results(run)[-1]["layers"] for run in done}
         tells = by_layer(lambda run, l: found[run.folder][l]["information_token"])
@@ -110,6 +116,17 @@ def ladder(runs: Sequence[Run]) -> Data:
     step = done[0].settings.train.steps
     data = figure_data(f"What {setting} changes, at step {step}", panels, done, notes, 2)
     return data | {"table": _table(setting, texts, together, L)}
+
+
+def _text(value: Any) -> str:
+    """A setting's value, short.
+
+    >>> _text(0.001), _text((64, 32)), _text(()), _text(("freeze params=embed.*",))
+    ('0.001', '64-32', 'none', 'freeze params=embed.*')
+    """
+    if isinstance(value, tuple) and not all(isinstance(part, int) for part in value):
+        return "; ".join(value)
+    return f"{value:g}" if type(value) is float else value_name(value) or "none"
 
 
 def _table(setting: str, values: list[str], together: Sequence[Group], L: int) -> list[list[str]]:
