@@ -115,13 +115,13 @@ def responses(n_tokens: int | None = None) -> list[Response]:
         return use[-1] - float(np.mean(use[1:-1]))
 
     found = [
-        Response("first, token", "layer 0 on at a token", first("per_token")),
-        Response("first, seq.", "layer 0 used in a sequence", first("per_sequence")),
-        Response("first, batch", "layer 0 used in a batch", first("per_batch")),
+        Response("layer 0, token", "layer 0 on at a token", first("per_token")),
+        Response("layer 0, sequence", "layer 0 used in a sequence", first("per_sequence")),
+        Response("layer 0, batch", "layer 0 used in a batch", first("per_batch")),
     ]
     if n_tokens:
         found.append(Response(
-            f"first, {n_tokens:,}", f"layer 0 used on {n_tokens:,} tokens of the training text",
+            f"layer 0, {n_tokens:,}", f"layer 0 used on {n_tokens:,} tokens of the training text",
             lambda run: used_on(run, n_tokens)[0],
         ))  # fmt: skip
     found += [
@@ -141,7 +141,7 @@ def responses(n_tokens: int | None = None) -> list[Response]:
     ]
     if n_tokens:
         found.append(Response(
-            "silent, later", f"units of the later layers silent on {n_tokens:,} tokens",
+            "later, silent", f"units of the later layers silent on {n_tokens:,} tokens",
             lambda run: 1 - float(np.mean(used_on(run, n_tokens)[1:])),
         ))  # fmt: skip
     loss = Response(

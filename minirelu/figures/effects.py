@@ -34,11 +34,13 @@ def effects(content: dict[str, Any]) -> Data:
                 series = "interval leaves out 0" if is_clear else "interval holds 0"
                 points = line(value, rows, None, look, series, across=(left, right))
                 lines.append(points)
-        x = {"label": unit, "scale": "linear"}
-        panels.append(panel(lines, x, y, response["meaning"]))
+        x = {"label": unit, "scale": "linear", "of": response["name"]}  # its own: each has ticks
+        panels.append(panel(lines, x, y, response["name"]))
     notes = [
         f"{content['combinations']} combinations of {len(settings)} settings; change from the "
-        "setting's first value to its second, others alike; 95 % intervals."
+        "setting's first value to its second, others alike; 95 % intervals. Shares of hidden units "
+        "on at a token, in a sequence, in a batch; later: mean of the layers after the first; last "
+        "- middle: in a batch."
     ]
     data = figure_data("What settings do to the use of layers", panels, [], notes, _COLUMNS, False)
     return data | {"runs": content["runs"]}

@@ -117,7 +117,7 @@ def test_the_command_prints_writes_and_draws(screened, tmp_path):
     assert done.returncode == 0 and "4 combinations of 2 settings, balanced" in done.stdout
     content = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
     names = [r["name"] for r in content["responses"]]
-    assert names == [r.name for r in responses(2000)] and "first, 2,000" in names
+    assert names == [r.name for r in responses(2000)] and "layer 0, 2,000" in names
     with open(folder / "sweep.csv", encoding="utf-8", newline="") as f:
         rows = [row for row in csv.DictReader(f) if row["layer"] == "0"]
     low, high = (
