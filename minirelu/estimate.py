@@ -117,7 +117,7 @@ def flops(settings: Config, share_on: float = 1.0) -> float:
     --------
     >>> f"{flops(Config.build('plain')) / 1e9:.0f} G"
     '53 G'
-    >>> f"{flops(Config.build('small'), share_on=0.05) / 1e9:.0f} G"
+    >>> f"{flops(Config.build('plain'), share_on=0.05) / 1e9:.0f} G"
     '22 G'
     """
     model, train = settings.model, settings.train

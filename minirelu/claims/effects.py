@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minirelu.claims.verdicts import ROUNDING
 from minirelu.errors import UserError, shown
 from minirelu.intervals import Estimate
-from minirelu.runs.files import read_json, write_text
+from minirelu.runs.files import explained, read_json, write_text
 from minirelu.runs.run import Run, measured
 from minirelu.sparsity.measure import measure
 from minirelu.sweeps.sweep import Point, Sweep, value_name
@@ -66,11 +67,14 @@ def main_effects(levels: np.ndarray, responses: np.ndarray) -> list[Estimate]:
     n, k = levels.shape
     if n < k + 2:
         raise UserError(
-            f"{n} combinations are finished, and the effects of {k} settings need {k + 2} or more"
+            f"{n} combinations are trained, and the effects of {k} settings need {k + 2} or more"
         )
     X = np.column_stack([np.ones(n), levels])  # (n, 1 + k)
     if np.linalg.matrix_rank(X) < 1 + k:
-        raise UserError("some settings always change together, so their effects cannot be told")
+        raise UserError(
+            "some settings change together in all runs that are finished, so their effects cannot "
+            "be told apart; finish the sweep, or add runs"
+        )
     inverse = np.linalg.inv(X.T @ X)
     coefficients = inverse @ X.T @ responses
     residuals = responses - X @ coefficients
@@ -78,6 +82,7 @@ def main_effects(levels: np.ndarray, responses: np.ndarray) -> list[Estimate]:
     effects = 2 * coefficients[1:]
     half = stdtrit(n - k - 1, 0.975) * 2 * np.sqrt(variance * np.diag(inverse)[1:])
     limits = np.stack([effects, effects - half, effects + half], axis=1)  # (k, 3)
+    limits[np.abs(limits) < ROUNDING] = 0
     return [Estimate(*map(float, each)) for each in limits]
 
 
@@ -91,17 +96,24 @@ def used_on(run: Run, n_tokens: int) -> list[float]:
     if file.is_file():
         kept = read_json(file)
         if isinstance(kept, dict) and asked == {name: kept.get(name) for name in asked}:
-            return kept["used"]
+            used = kept.get("used")
+            if isinstance(used, list) and len(used) == run.config.n_layers:
+                return used
     ids = open_tokens(run.folder / "tokens" / "train.npy")
     sequences = consecutive(ids, run.config.n_ctx, n_tokens)
     counts, _ = measure(run.params(step), sequences, run.config, run.settings.train.compute)
     used = [1 - float((on == 0).mean()) for on in counts.tokens_on]
-    write_text(file, json.dumps({**asked, "read": counts.n_tokens, "used": used}, indent=1))
+    with explained("writing what was counted"):
+        write_text(file, json.dumps({**asked, "read": counts.n_tokens, "used": used}, indent=1))
     return used
 
 
-def responses(n_tokens: int | None = None) -> list[Response]:
-    """What is asked of every run of a screen; with ``n_tokens``, also of that many tokens."""
+def responses(vary: Collection[str] = (), n_tokens: int | None = None) -> list[Response]:
+    """What is asked of every run of a screen; with ``n_tokens``, also of that many tokens.
+
+    What runs that ``vary`` in a setting cannot be compared by is left out: use per sequence where
+    their length varies, and the loss where the text or its tokens do.
+    """
 
     def last(run: Run, name: str) -> list[float]:
         values = measured(run.probes()[-1], name, run.config.n_layers)
@@ -144,10 +156,13 @@ def responses(n_tokens: int | None = None) -> list[Response]:
             "later, silent", f"units of the later layers silent on {n_tokens:,} tokens",
             lambda run: 1 - float(np.mean(used_on(run, n_tokens)[1:])),
         ))  # fmt: skip
-    loss = Response(
-        "loss", "validation loss, nats", lambda run: run.probes()[-1]["val_loss"], False
-    )
-    return [*found, loss]
+    if not {"d_vocab", "tokenizer", "corpus", "limit_mb", "val_fraction"} & set(vary):
+        found.append(Response("loss", "validation loss, nats", _loss, False))
+    return [r for r in found if r.name != "layer 0, sequence" or "n_ctx" not in vary]
+
+
+def _loss(run: Run) -> float:
+    return run.probes()[-1]["val_loss"]
 
 
 def levels_of(sweep: Sweep, points: Sequence[Point]) -> np.ndarray:  # (n, k)
@@ -197,6 +212,8 @@ def effects_of(
         if run.config.n_layers < 3:
             raise UserError(f"{shown(run.folder)} has no middle layer; effects need 3 or more")
         values.append([response.value(run) for response in asked])
+        if np.isnan(values[-1]).any():
+            raise UserError(f"{shown(run.folder)} lacks a measure; make the run again")
         on_run()
     table = np.array(values)  # (runs, responses)
     rows = np.unique(levels, axis=0)  # (n, k)
@@ -204,7 +221,7 @@ def effects_of(
     estimates = [main_effects(rows, column) for column in means.T]
     return {
         "combinations": len(rows),
-        "balanced": bool((rows.T @ rows == len(rows) * np.eye(rows.shape[1])).all()),
+        "balanced": is_balanced(rows),
         "settings": [
             {
                 "setting": field,
@@ -224,6 +241,16 @@ def effects_of(
             for (point, _), row in zip(runs, values, strict=True)
         ],
     }  # fmt: skip
+
+
+def is_balanced(levels: np.ndarray) -> bool:
+    """Whether each setting is as often high as low, also where any other one is high, or low.
+
+    >>> is_balanced(np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]))
+    True
+    """
+    X = np.column_stack([np.ones(len(levels)), levels])
+    return bool((X.T @ X == len(X) * np.eye(X.shape[1])).all())
 
 
 def clear(effect: dict[str, float]) -> bool:

@@ -74,23 +74,24 @@ def unused(
     Returns
     -------
     dict
-        ``step``; ``read``, tokens of the text; ``batch``, ``random``: how many tokens they hold and
-        how many different ones; ``layers``: for each its :data:`SHARES`, the share
+        ``step``; ``read``, tokens of the text; ``batch``, ``random_batch``, ``random``: how many
+        tokens they hold and how many different ones; ``layers``: for each its :data:`SHARES`, the
+        share
         ``random_batch`` that a batch of random tokens uses, and ``curve``: ``seen`` and
         ``independent`` at ``tokens``, of :func:`minirelu.sparsity.rarefaction.rarefaction`.
 
     Raises
     ------
     UserError
-        the run lacks that step, or the text is shorter than a batch.
+        the run lacks that step, or ``n_tokens`` are fewer than a batch.
     """
     config, compute = run.config, run.settings.train.compute
+    params, T = run.params(step), config.n_ctx  # raises where there are none
     step = run.steps[-1] if step is None else step
-    params, T = run.params(step), config.n_ctx
     batch = run.probe_tokens  # (S, T + 1)
     size = batch[:, :-1].size
     if n_tokens < size:
-        raise UserError(f"--tokens: {n_tokens} is not allowed; a batch is {size} tokens")
+        raise UserError(f"tokens: {n_tokens} is not allowed; it must be {size} or more, a batch")
     text = consecutive(open_tokens(run.folder / "tokens" / "train.npy"), T, n_tokens)
     rng = np.random.default_rng(0)
     random = rng.integers(0, config.d_vocab, (8 * len(batch), T + 1))
@@ -122,7 +123,8 @@ def unused(
         "step": step,
         "read": whole.n_tokens,
         "batch": _held(batch),
-        "random": _held(random[: len(batch)]),
+        "random_batch": _held(random[: len(batch)]),
+        "random": _held(random),
         "layers": layers,
     }
 

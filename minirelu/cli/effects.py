@@ -58,13 +58,13 @@ def effects(
     if not runs:
         raise UserError(f"no run of the sweep in {shown(folder)} is finished yet")
     with tqdm(total=len(runs), unit="run", leave=False, disable=None) as bar:
-        found = effects_of(sweep, runs, responses(tokens), bar.update)
+        found = effects_of(sweep, runs, responses(sweep.vary, tokens), bar.update)
     content = {**about([run for _, run in runs]), **found}
     left = len(sweep.points()) - len(runs)
     say(f"sweep     {folder}: {len(runs)} runs" + (f", {left} not finished" if left else ""))
     kind = "balanced" if found["balanced"] else "not balanced, so that intervals differ"
     say(f"design    {found['combinations']} combinations of {len(sweep.vary)} settings, {kind}")
-    say("          in points of the share of hidden units; loss in nats")
+    say("          shares of hidden units in percentage points; loss in nats")
     rows = table_of(content)
     print_table(rows)
     say("\n* the 95 % interval leaves out 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,9 @@ def seconds_of(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = text[:-1], text[-1:]
     try:
-        return float(number) * units[unit]
+        seconds = float(number) * units[unit]
+        if not 0 <= seconds < math.inf:
+            raise ValueError
+        return seconds
     except (ValueError, KeyError):
         raise UserError(f"--budget: {one_line(text)} is not like 30m or 2h") from None

@@ -21,7 +21,7 @@ from minirelu.cli.options import (
 )
 from minirelu.cli.say import say
 from minirelu.cli.train import stop_on_ctrl_c
-from minirelu.errors import UserError, command
+from minirelu.errors import UserError, command, shown
 
 if TYPE_CHECKING:
     from minirelu.sparsity.measures import Measure
@@ -83,8 +83,8 @@ def sweep(
     NAME is a sweep to start from: fig3 (width) or fig4 (depth) of the paper, so small that a run
     takes about a minute; fig3-paper or fig4-paper, at its geometry: days; ladder-d-mlp,
     ladder-d-model or ladder-act-fn, from too small a model to an ample one; screen, twelve settings
-    at two values each in 32 runs, for `minirelu effects`. Every other option of `minirelu train`
-    can be given too, for all runs.
+    at two values each in 32 runs, for `minirelu effects`; causes and biases, what keeps a first
+    layer from going quiet. Every other option of `minirelu train` can be given too, for all runs.
 
     Each run has a folder of its own. The same command again continues what is not finished and
     never repeats a finished run; it may also have more values or seeds than before.
@@ -142,7 +142,10 @@ def _plan(
             raise UserError("--design says what varies; leave out NAME, --vary and --fraction")
         varied, rows = read_design(design)
         seeds = 3 if seeds is None else seeds
-        return Sweep.build(preset, config_file, options, varied, seeds, rows)
+        try:
+            return Sweep.build(preset, config_file, options, varied, seeds, rows)
+        except UserError as e:
+            raise UserError(f"{shown(design)}, or an option: {e}") from None
     if name is None and not vary and seeds is None:
         raise UserError(
             f"nothing varies; name a sweep ({', '.join(NAMED)}), or give --vary, as in "
@@ -151,7 +154,7 @@ def _plan(
     varied, seeds = parse_vary(vary), 3 if seeds is None else seeds
     if fraction is not None:
         if name is not None:
-            raise UserError(f"the sweep {name} is a grid of its own; leave out --fraction")
+            raise UserError(f"the sweep {name} has its own combinations; leave out --fraction")
         rows = fraction_of(varied, fraction)
         return Sweep.build(preset, config_file, options, varied, seeds, rows)
     if name is None:

@@ -6,7 +6,7 @@ import textwrap
 
 import click
 
-from minirelu.cli.found import about, print_table, results_options, write_found
+from minirelu.cli.found import about, open_finished, print_table, results_options, write_found
 from minirelu.cli.options import threads_option, use_threads
 from minirelu.cli.say import say
 from minirelu.errors import UserError, command
@@ -42,16 +42,18 @@ def unused(
     """
     from tqdm import tqdm
 
+    from minirelu.claims.answers import refuse_same_seeds
     from minirelu.claims.unused import table_of
     from minirelu.claims.unused import unused as follow
-    from minirelu.figures.runs import groups, open_runs
+    from minirelu.figures.runs import groups
     from minirelu.figures.unused import unused as drawn
     from minirelu.runs.markdown import table
 
     use_threads(threads)
-    runs = open_runs(folders)
+    runs = open_finished(folders)
     if len(groups(runs)) > 1:
         raise UserError("these runs differ in more than the seed; give those of one setting")
+    refuse_same_seeds(runs)
     with tqdm(unit="token", unit_scale=True, leave=False, disable=None) as bar:
         results = [follow(run, tokens, step, bar.update) for run in runs]
     content = {**about(runs), "results": results}
@@ -72,4 +74,4 @@ def unused(
     ))  # fmt: skip
     text = table(rows[0], rows[1:])
     write_found(content, drawn(content), text, "unused", json_file, figure, page)
-    say(f"next      {command('wake', folders[0])}")
+    say(f"next      {command('wake', runs[0].folder)}")

@@ -48,8 +48,9 @@ def ladder(runs: Sequence[Run]) -> Data:
         )
     together = groups(done)
     values = [getattr(getattr(group.runs[0].settings, section), setting) for group in together]
-    numbers = all(type(value) in (int, float) and value > 0 for value in values)
-    if numbers:
+    ordered = all(type(value) in (int, float) for value in values)
+    numbers = ordered and min(values) > 0  # those that a logarithmic axis has a place for
+    if ordered:
         order = sorted(range(len(values)), key=values.__getitem__)
         together, values = [together[i] for i in order], [values[i] for i in order]
     at = values if numbers else list(range(len(values)))
@@ -86,12 +87,14 @@ def ladder(runs: Sequence[Run]) -> Data:
     panels = [
         panel(loss, x, {"label": "nats per token"}, "validation loss"),
         panel(by_layer(_last("per_token")), x, SHARE, "on at a token"),
-        panel(by_layer(_last("per_sequence")), x, SHARE_TO_ALL, "used in a sequence"),
         panel(by_layer(_last("per_batch")), x, SHARE_TO_ALL, batch),
         panel(by_layer(used_units), x, units, "the same, as a number of units"),
         panel(by_layer(silent_share), x, SHARE_TO_ALL, "on at no token of the probe"),
     ]
     notes = check_comparable(done, "per_batch")
+    if setting != "n_ctx":  # sequences of other lengths are other things
+        in_sequence = panel(by_layer(_last("per_sequence")), x, SHARE_TO_ALL, "used in a sequence")
+        panels.insert(2, in_sequence)
     if long:
         notes.append("; ".join(f"{a}: {text}" for a, text in zip(ticks, texts, strict=True)) + ".")
     if read := _text_read(done):

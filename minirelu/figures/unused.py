@@ -33,7 +33,7 @@ def unused(content: dict[str, Any]) -> Data:
     x = {"label": "tokens read", "scale": "log"}
     ticks = {"label": "", "scale": "linear", "low": -0.4, "high": 1.4,
              "ticks": [[0, "of text"], [1, "of random tokens"]]}  # fmt: skip
-    batch, at_random = results[0]["batch"], results[0]["random"]
+    batch, at_random = results[0]["batch"], results[0]["random_batch"]
     panels = [
         panel(lines, x, SHARE_TO_ALL, "units on so far, of the training text"),
         panel(random, ticks, SHARE_TO_ALL, f"used in a batch of {batch['tokens']:,} tokens"),

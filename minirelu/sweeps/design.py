@@ -29,7 +29,7 @@ def signs_of_fraction(n_factors: int, n_runs: int) -> np.ndarray:  # (n_runs, n_
     ----------
     n_factors : int
     n_runs : int
-        a power of two, more than ``n_factors``.
+        a power of two, at least two more than ``n_factors``.
 
     Raises
     ------
@@ -47,9 +47,9 @@ def signs_of_fraction(n_factors: int, n_runs: int) -> np.ndarray:  # (n_runs, n_
     basic = n_runs.bit_length() - 1
     if n_runs < 4 or n_runs != 1 << basic:
         raise UserError(f"a fraction of {n_runs} runs is not possible; choose 4, 8, 16, 32, ...")
-    if not basic <= n_factors < n_runs:
+    if not basic <= n_factors <= n_runs - 2:  # one run more, so that effects have intervals
         raise UserError(
-            f"a fraction of {n_runs} runs is for {basic} to {n_runs - 1} settings that vary, and "
+            f"a fraction of {n_runs} runs is for {basic} to {n_runs - 2} settings that vary, and "
             f"{n_factors} do; choose another number of runs"
         )
     grid = np.array(list(itertools.product((-1, 1), repeat=basic)))  # (n_runs, basic)
@@ -59,9 +59,9 @@ def signs_of_fraction(n_factors: int, n_runs: int) -> np.ndarray:  # (n_runs, n_
 
 
 def fraction(vary: Mapping[str, Sequence[Any]], n_runs: int) -> tuple[Row, ...]:
-    """Choose ``n_runs`` combinations of settings with two values each, as balanced as they can be.
+    """Choose ``n_runs`` combinations of settings with two values each, by a balanced design.
 
-    >>> fraction({"d_mlp": (64, 128), "bias": (False, True)}, 4)
+    >>> fraction({"d_mlp": (64, 128), "bias": (False, True)}, 4)  # the whole grid
     ((64, False), (64, True), (128, False), (128, True))
     """
     for field, values in vary.items():
@@ -115,6 +115,8 @@ def read_design(file: str | Path) -> tuple[dict[str, tuple[Any, ...]], tuple[Row
         if len(row) != len(names):
             raise UserError(f"{where}: run {i} has {len(row)} values for {len(names)} settings")
         rows.append(tuple(parse_value(n, v.strip()) for n, v in zip(names, row, strict=True)))
+        if rows[-1] in rows[:-1]:
+            raise UserError(f"{where}: run {i} is in it already, as run {rows.index(rows[-1]) + 1}")
     vary = {
         name: tuple(dict.fromkeys(values))
         for name, values in zip(names, zip(*rows, strict=True), strict=True)

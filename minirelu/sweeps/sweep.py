@@ -207,7 +207,7 @@ class Sweep:
         return cls.build(preset, None, options, vary, seeds, rows)
 
     def points(self) -> list[Point]:
-        """All runs, seed by seed, so that the first ones cover the whole range."""
+        """All runs, seed by seed, so that the first ones of a grid cover its whole range."""
         points, names = [], set()
         rows = self.rows or tuple(itertools.product(*self.vary.values()))
         for i, (number, values) in itertools.product(range(self.seeds), enumerate(rows, 1)):
@@ -219,7 +219,7 @@ class Sweep:
             settings = Config.from_tables(tables)
             name = ",".join(f"{field}={value_name(value)}" for field, value in varied.items())
             if self.rows:  # all their settings would be too long for a folder's name
-                name = f"run={number:0{len(str(len(rows)))}},seed={varied['seed']}"
+                name = f"run={number:03},seed={varied['seed']}"
             if name.casefold() in names:
                 raise UserError(f"two runs would be called {name}; give every value once")
             names.add(name.casefold())
@@ -263,8 +263,10 @@ class Sweep:
             raise UserError(
                 f"{shown(file)} is damaged: what varies is not a setting, or lacks a value"
             )
-        if any(len(row) != len(vary) for row in rows):
-            raise UserError(f"{shown(file)} is damaged: a row lacks a value")
+        for row in rows:
+            known = len(row) == len(vary)
+            if not known or any(v not in vary[f] for f, v in zip(vary, row, strict=True)):
+                raise UserError(f"{shown(file)} is damaged: a row lacks a value of some setting")
         return cls(Config.from_tables(tables, f"{shown(file)}: "), vary, seeds, rows or None)
 
     def differences(self, other: Sweep) -> list[str]:

@@ -183,7 +183,7 @@ def test_without_names_every_claim_has_a_row(trained, tmp_path):
     for command_ in ("minirelu specificity", "minirelu sweep fig4", "minirelu death all"):
         assert command_ in out
     assert 0 <= blocks[0]["prunable"]["value"] <= 1 and "takes two seeds" not in out  # too young
-    assert all(claim.says.split()[0] in out for claim in CLAIMS.values())
+    assert all(claim.number in " ".join(out.split()) for claim in CLAIMS.values())
     assert (tmp_path / "f.png").is_file() and (tmp_path / "f.svg").is_file()
     assert content["untested"] and sorted(trained.rglob("*")) == before  # it only reads
 

@@ -48,6 +48,27 @@ def test_a_unit_that_cannot_fire_is_in_none_and_one_that_must_is_in_all(planted)
     assert 0 < found["read"] <= 2000
 
 
+def test_a_unit_of_one_token_waits_for_it(finished_run, monkeypatch):
+    """Unit 2 of the first layer is on at one token only, which neither batch nor text has."""
+    config, params = finished_run.config, finished_run.params()
+    read = [finished_run.probe_tokens, np.load(finished_run.folder / "tokens" / "train.npy")]
+    absent = np.setdiff1d(np.arange(config.d_vocab), np.concatenate([r.ravel() for r in read]))
+    assert len(absent), "the fixture's text has every token of its vocabulary"
+    params["embed.W_E"][:] = params["pos_embed.W_pos"][:] = 0
+    for name in ("W_O", "b_O"):
+        params[f"blocks.0.attn.{name}"][:] = 0
+    params["embed.W_E"][:, 0], params["embed.W_E"][:, 1] = 1, -1
+    params["embed.W_E"][absent[0], :2] = -1, 1
+    params["blocks.0.ln2.w"][:], params["blocks.0.ln2.b"][:] = 1, 0
+    params["blocks.0.mlp.W_in"][2] = 0
+    params["blocks.0.mlp.W_in"][2, 1], params["blocks.0.mlp.b_in"][2] = 1, 0
+    monkeypatch.setattr(type(finished_run), "params", lambda self, step=None: params)
+    F, found = config.mlp_widths[0], unused(finished_run, 2000)["layers"][0]
+    assert found["random"] >= 1 / F
+    params["embed.W_E"][absent[0], :2] = 1, -1  # now it is as all others, and nothing waits
+    assert unused(finished_run, 2000)["layers"][0]["random"] == 0
+
+
 def test_the_command_prints_a_row_for_each_layer(finished_run, tmp_path):
     done = command("unused", finished_run.folder, "--tokens", 2000, "--json", tmp_path / "u.json",
                    "--figure", tmp_path / "u.png")  # fmt: skip
@@ -61,6 +82,6 @@ def test_the_command_prints_a_row_for_each_layer(finished_run, tmp_path):
 
 def test_mistakes_are_refused_plainly(finished_run, finished_sweep):
     done = command("unused", finished_run.folder, "--tokens", 5)
-    assert done.returncode == 2 and "--tokens: 5 is not allowed" in done.stderr
+    assert done.returncode == 2 and "tokens: 5 is not allowed" in done.stderr
     done = command("unused", finished_sweep[0])
     assert done.returncode == 2 and "differ in more than the seed" in done.stderr

@@ -117,6 +117,20 @@ def test_layers_stand_side_by_side_where_the_setting_is_a_word(runs, text_file, 
     draw_panels(data)
 
 
+def test_doses_are_in_order_also_where_one_is_0(runs, tmp_path):
+    made = []
+    for l1 in (3e-5, 0.0, 1e-4):
+        tables = runs[0].settings.tables()
+        tables["train"]["l1"] = l1
+        made.append(create_run(mr.Config.from_tables(tables), tmp_path / f"{l1}"))
+        assert mr.train(made[-1])
+    data = KINDS["ladder"].data(made)
+    assert [row[0] for row in data["table"][1:]] == ["0", "3e-05", "0.0001"]
+    assert data["panels"][0]["x"]["scale"] == "linear"
+    losses = {run.settings.train.l1: run.probes()[-1]["val_loss"] for run in made}
+    assert data["panels"][0]["lines"][0]["y"] == [losses[l1] for l1 in sorted(losses)]
+
+
 def test_other_runs_are_refused(runs, text_file, tmp_path):
     one = [run for run in runs if run.config.d_mlp == 24]
     words = "finished runs of equal depth that differ in one setting"
