@@ -91,9 +91,8 @@ def test_a_presets_limit_applies_to_the_default_corpus_only(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_survive_toml(preset, tmp_path):
-    config = Config.build(
-        preset, options={"model": {"d_mlp": (5,) * (2 if preset == "tiny" else 6)}}
-    )
+    widths = (5,) * Config.build(preset).model.n_layers
+    config = Config.build(preset, options={"model": {"d_mlp": widths}})
     assert Config.from_toml(config.to_toml()) == config
     file = tmp_path / "config.toml"
     file.write_text(config.to_toml(made_with={"python": "3"}), encoding="utf-8")
